@@ -1,0 +1,41 @@
+"""What the stages share: where their files are, their params, and the log on stderr."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from router_ml.traffic.labels import Bar
+from router_ml.workflow import FitOptions
+
+TRAIN = Path("data/train.parquet")
+TEST = Path("data/test.parquet")
+TIERS = Path("data/tiers.yaml")
+LABELS = Path("data/labels.parquet")
+EMBEDDINGS = Path("data/embeddings.parquet")
+MODELS = Path("models")
+ROUTER = MODELS / "router.onnx"
+REPORTS = Path("reports")
+
+
+def start() -> dict[str, Any]:
+    """Log to stderr, make the output folders, and give the params of all stages."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("router_ml").setLevel(logging.INFO)
+    for folder in (TRAIN.parent, MODELS, REPORTS):
+        folder.mkdir(exist_ok=True)
+    params: dict[str, Any] = yaml.safe_load(Path("params.yaml").read_text())
+    return params
+
+
+def fit_options(params: dict[str, Any]) -> FitOptions:
+    """The options of the fit, from the params of several stages."""
+    return FitOptions(
+        bar=Bar.parse(str(params["label"]["bar"]), params["label"]["reference"]),
+        encoder=params["embed"]["encoder"],
+        progress=True,
+        **params["train"],
+    )

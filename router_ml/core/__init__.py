@@ -1,0 +1,1 @@
+"""The inference core: numpy, onnxruntime and tokenizers, and nothing else."""

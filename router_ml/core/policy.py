@@ -1,0 +1,65 @@
+"""The two policies, as pure functions over the model's outputs: which tier for each prompt, and why."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["choose_by_bar", "choose_by_value"]
+
+
+def choose_by_bar(
+    p_meets: NDArray[np.floating], threshold: float, allowed: NDArray[np.bool_] | None = None
+) -> NDArray[np.intp]:
+    """The cheapest tier whose `p_meets` reaches the threshold; where none does, the tier with the highest `p_meets`.
+
+    Parameters
+    ----------
+    p_meets : array [n, T]
+        Calibrated probabilities in [0, 1], tiers in ladder order (cheapest first).
+    threshold : float
+        0 always takes the cheapest allowed tier; above 1 always the one with the highest `p_meets`.
+    allowed : array [T] or [n, T] of bool, optional
+        Tiers that may be chosen; at least one a prompt.
+
+    Returns
+    -------
+    array [n] of int
+        Index of the chosen tier; ties go to the cheaper.
+    """
+    if allowed is not None:
+        p_meets = np.where(allowed, p_meets, -1.0)
+    reaches = p_meets >= threshold
+    first = reaches.argmax(axis=1)
+    # argmax of an all-False row is 0: tell it apart from "tier 0 reaches".
+    return np.asarray(np.where(reaches[np.arange(len(first)), first], first, p_meets.argmax(axis=1)))
+
+
+def choose_by_value(
+    quality: NDArray[np.floating],
+    cost_usd: NDArray[np.floating],
+    lam: float,
+    allowed: NDArray[np.bool_] | None = None,
+) -> NDArray[np.intp]:
+    """The tier with the largest ``quality - lam * cost_usd``; ties go to the cheaper.
+
+    Parameters
+    ----------
+    quality : array [n, T]
+        Expected quality in [0, 1].
+    cost_usd : array [n, T]
+        Expected cost of the call in USD.
+    lam : float
+        Quality that one US dollar is worth, >= 0.
+    allowed : array [T] or [n, T] of bool, optional
+        Tiers that may be chosen; at least one a prompt.
+
+    Returns
+    -------
+    array [n] of int
+        Index of the chosen tier.
+    """
+    value = quality - lam * cost_usd
+    if allowed is not None:
+        value = np.where(allowed, value, -np.inf)
+    return np.asarray(value.argmax(axis=1))

@@ -1,0 +1,154 @@
+"""One text: how a query becomes the text that is embedded, in training and in serving alike."""
+
+from __future__ import annotations
+
+import json
+import reprlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from router_ml.errors import QueryError
+
+__all__ = [
+    "HEAD_CHARS",
+    "MAX_CHARS",
+    "RENDER_VERSION",
+    "TAIL_CHARS",
+    "Message",
+    "Query",
+    "Rendered",
+    "conversation_text",
+    "render",
+]
+
+RENDER_VERSION = "1"
+"""Raise it whenever the same query would give another text: an artifact is refused by a core that renders otherwise."""
+
+HEAD_CHARS = 6144
+TAIL_CHARS = 2048
+MAX_CHARS = HEAD_CHARS + TAIL_CHARS
+"""A longer text keeps its head and its tail: instructions stand at either end, and a bound keeps a decision's time fixed."""
+
+Message = Mapping[str, Any]
+Query = str | Sequence[Message]
+
+
+class Rendered(NamedTuple):
+    """The text that is embedded (at most `MAX_CHARS` characters and a line break) and its length before it was cut."""
+
+    text: str
+    n_chars: int
+
+
+def render(query: Query) -> Rendered:
+    r"""Turn a query into the text that is embedded: :func:`conversation_text`, bounded and checked.
+
+    Parameters
+    ----------
+    query : str or sequence of mappings
+        A prompt, or messages in the form of OpenAI's chat completions.
+
+    Returns
+    -------
+    Rendered
+        The text, cut to its first `HEAD_CHARS` and last `TAIL_CHARS` characters, and its whole length.
+
+    Raises
+    ------
+    QueryError
+        If the query is neither, is empty, or isn't text (NUL characters, lone surrogates).
+
+    Examples
+    --------
+    >>> render([{"role": "user", "content": "Hello"}])
+    Rendered(text='Hello', n_chars=5)
+    """
+    text = conversation_text(query)
+    n_chars = len(text)
+    if n_chars > MAX_CHARS:
+        text = text[:HEAD_CHARS] + "\n" + text[-TAIL_CHARS:]
+    if not text or text.isspace():
+        raise QueryError("The query is empty; it needs some text to route by.")
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as exc:
+            raise QueryError(
+                f"The query isn't valid Unicode: a lone surrogate U+{ord(text[exc.start]):04X} at character {exc.start}. "
+                "Decode it as UTF-8 before you route it."
+            ) from exc
+    if "\0" in text:
+        raise QueryError("The query holds NUL characters, so it is binary data; only text can be routed.")
+    return Rendered(text, n_chars)
+
+
+def conversation_text(query: Query) -> str:
+    r"""The whole text of a query, unbounded: what the traffic table holds as ``prompt``.
+
+    A string stands for itself. Of a list of chat messages each becomes ``role: content``, in order, a blank line
+    between them; a single user message is its content alone, so that a string and the same string as a message are
+    one query. Of multi-part content the text parts stay, and other parts are named (``[image_url]``). Tool calls
+    become ``name(arguments)``.
+
+    Examples
+    --------
+    >>> conversation_text([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}])
+    'system: Be brief.\n\nuser: Hello'
+    """
+    return query if isinstance(query, str) else _render_messages(query)
+
+
+def _render_messages(messages: Sequence[Message]) -> str:
+    if isinstance(messages, bytes | bytearray | Mapping) or not isinstance(messages, Sequence):
+        raise QueryError(f"A query is a {type(messages).__name__}; it needs to be a string or a list of chat messages.")
+    if len(messages) == 1 and isinstance(messages[0], Mapping) and messages[0].get("role") == "user":
+        return _render_content(messages[0].get("content"))
+    return "\n\n".join(_render_message(m) for m in messages)
+
+
+def _render_message(message: Message) -> str:
+    if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
+        raise QueryError(
+            f"A chat message is {reprlib.repr(message)}; it needs to be a mapping with 'role' and 'content'."
+        )
+    parts = [_render_content(message.get("content"))]
+    calls = message.get("tool_calls") or ()
+    if not isinstance(calls, Sequence) or isinstance(calls, str):
+        raise QueryError(f"'tool_calls' is {reprlib.repr(calls)}; it needs to be a list.")
+    parts += [_render_call(c) for c in calls]
+    body = "\n".join(p for p in parts if p)
+    return f"{message['role']}: {body}"
+
+
+def _render_content(content: object) -> str:
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, Sequence) and not isinstance(content, bytes | bytearray):
+        return "\n".join(_render_part(p) for p in content)
+    raise QueryError(f"A message's content is a {type(content).__name__}; it needs to be a string or a list of parts.")
+
+
+def _render_part(part: object) -> str:
+    if isinstance(part, str):
+        return part
+    if isinstance(part, Mapping):
+        text, kind = part.get("text"), part.get("type")
+        return text if isinstance(text, str) else f"[{kind if isinstance(kind, str) else 'part'}]"
+    raise QueryError(f"A content part is {reprlib.repr(part)}; it needs to be a string or a mapping with 'type'.")
+
+
+def _render_call(call: object) -> str:
+    function = call.get("function", call) if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping):
+        raise QueryError(f"A tool call is {reprlib.repr(call)}; it needs to be a mapping with 'function'.")
+    name, arguments = function.get("name"), function.get("arguments", "")
+    if not isinstance(arguments, str):
+        try:
+            arguments = json.dumps(arguments, ensure_ascii=False, sort_keys=True, default=str)
+        except (TypeError, ValueError, RecursionError) as exc:
+            raise QueryError(
+                f"A tool call's arguments can't be written as JSON ({exc}); give them as a JSON string."
+            ) from exc
+    return f"{name if isinstance(name, str) else 'tool'}({arguments})"

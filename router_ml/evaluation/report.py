@@ -1,0 +1,90 @@
+"""The report of an evaluation: one self-contained HTML page, or plain text for a terminal."""
+
+from __future__ import annotations
+
+import base64
+import textwrap
+from collections.abc import Mapping
+
+from router_ml.errors import MissingExtraError
+from router_ml.evaluation.summary import Evaluation
+from router_ml.evaluation.tables import Table, tables
+
+__all__ = ["html_report", "text_report"]
+
+_WIDTH = 100
+
+
+def html_report(
+    evaluation: Evaluation, figures: Mapping[str, bytes], *, title: str, facts: Mapping[str, str] | None = None
+) -> str:
+    """One HTML page that needs no other file; its body begins with the headline.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+    figures : mapping of name to PNG bytes
+        As `draw_figures` and `to_png` make them; each stands with the table it belongs to, unknown ones at the end.
+    title : str
+    facts : mapping of str to str, optional
+        What the page is about: data, bar, artifact, commit.
+
+    Raises
+    ------
+    MissingExtraError
+        jinja2 isn't installed.
+    """
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+    except ImportError as exc:
+        raise MissingExtraError("train", "The HTML report") from exc
+    environment = Environment(
+        loader=PackageLoader("router_ml.evaluation", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    images = {name: base64.b64encode(png).decode("ascii") for name, png in figures.items()}
+    sections = []
+    for table in tables(evaluation):
+        belonging = [name for name in images if table.figures and name == table.figures]
+        sections.append((table, {name: images.pop(name) for name in belonging}))
+    return environment.get_template("report.html.j2").render(
+        title=title,
+        headline=evaluation.headline,
+        better=evaluation.better,
+        facts=facts or {},
+        sections=sections,
+        rest=images,
+    )
+
+
+def text_report(evaluation: Evaluation) -> str:
+    """Plain text with aligned tables, the headline first; ends in a newline."""
+    parts = [_wrapped(evaluation.headline)]
+    parts += [_as_text(table) for table in tables(evaluation)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _as_text(table: Table) -> str:
+    cells = [table.columns, *table.rows]
+    widths = [max(len(row[k]) for row in cells) for k in range(len(table.columns))]
+
+    def line(row: tuple[str, ...]) -> str:
+        aligned = (
+            cell.ljust(width) if k in table.left else cell.rjust(width)
+            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        return "  ".join(aligned).rstrip()
+
+    rule = "  ".join("-" * width for width in widths)
+    lines = [table.title.upper(), line(table.columns), rule, *(line(row) for row in table.rows)]
+    if table.note:
+        lines.append(_wrapped(table.note))
+    return "\n".join(lines)
+
+
+def _wrapped(text: str) -> str:
+    """Lines of at most 100 characters that part neither a figure from its % nor a name at its hyphens."""
+    return textwrap.fill(text.replace(" %", "\0%"), _WIDTH, break_on_hyphens=False).replace("\0", " ")

@@ -1,0 +1,1 @@
+"""Encoders, learners, calibration and export. Needs the extra ``train``."""

@@ -1,0 +1,103 @@
+"""Static encoders: the mean of a table's token vectors, as a sentence-transformers StaticEmbedding."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from router_ml.errors import MissingExtraError
+from router_ml.learning.encoders.base import TokenizerSpec
+from router_ml.learning.graph import Graph
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+__all__ = ["StaticEncoder", "load_wordllama"]
+
+
+class StaticEncoder:
+    """The mean of token vectors.
+
+    Parameters
+    ----------
+    model : SentenceTransformer
+        Its first module is a ``StaticEmbedding``; a ``Normalize`` may follow.
+    name : str
+        What the user calls it.
+    """
+
+    def __init__(self, model: SentenceTransformer, name: str) -> None:
+        self.name = name
+        self.model = model
+        embedding: Any = model[0]
+        self._table: NDArray[np.float32] = embedding.embedding.weight.detach().numpy().astype(np.float32, copy=False)
+        self._tokenizer_json: str = embedding.tokenizer.to_str()
+        self._normalize = len(model) > 1
+        digest = hashlib.sha256(np.ascontiguousarray(self._table).data)
+        digest.update(f"{self._tokenizer_json}\n{self._normalize}".encode())
+        self.fingerprint = digest.hexdigest()
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed texts; shape [n, d]."""
+        vectors: NDArray[np.float32] = self.model.encode(list(texts), batch_size=256, show_progress_bar=False)
+        return vectors.astype(np.float32, copy=False)
+
+    def tokenizer_spec(self) -> TokenizerSpec:
+        """The tokenizer that the artifact holds; rows are filled with one more token, whose vector is zero."""
+        return TokenizerSpec(
+            json=self._tokenizer_json,
+            inputs=("input_ids", "n_chars"),
+            pad_id=len(self._table),
+            max_tokens=None,
+            add_special_tokens=False,
+        )
+
+    def to_graph(self, graph: Graph) -> str:
+        """Gather, sum and divide by the number of tokens."""
+        table = np.vstack([self._table, np.zeros((1, self._table.shape[1]), np.float32)])
+        half = table.astype(np.float16)
+        if np.array_equal(half.astype(np.float32), table):
+            # Nothing is lost, and the file is half as large; onnxruntime folds the cast when it loads.
+            weights = graph.cast(graph.constant(half), np.float32)
+        else:
+            weights = graph.constant(table)
+        total = graph.reduce_sum(graph.node("Gather", weights, "input_ids", axis=0), axis=1)
+        is_token = graph.node("Less", "input_ids", graph.constant(np.int64(len(self._table))))
+        count = graph.reduce_sum(graph.cast(is_token, np.float32), axis=1, keepdims=True)
+        mean = graph.node("Div", total, graph.node("Max", count, graph.constant(np.float32(1))))
+        return graph.l2_normalize(mean) if self._normalize else mean
+
+
+def load_wordllama() -> SentenceTransformer:
+    """The 32,000 token vectors (256 numbers each) that the ``wordllama`` package carries, as a StaticEmbedding model.
+
+    Raises
+    ------
+    MissingExtraError
+        If the package isn't installed.
+
+    References
+    ----------
+    WordLlama, MIT licence: https://github.com/dleemiller/WordLlama
+    """
+    spec = importlib.util.find_spec("wordllama")
+    if spec is None or spec.origin is None:
+        raise MissingExtraError("train", "The static encoder")
+    import safetensors.numpy
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+    from tokenizers import Tokenizer
+
+    folder = Path(spec.origin).parent
+    (table,) = safetensors.numpy.load_file(folder / "weights" / "l2_supercat_256.safetensors").values()
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizers" / "l2_supercat_tokenizer_config.json"))
+    tokenizer.no_truncation()
+    return SentenceTransformer(
+        modules=[StaticEmbedding(tokenizer, embedding_weights=table.astype(np.float32))], device="cpu"
+    )

@@ -1,0 +1,199 @@
+"""Export: encoder, model and all that a decision needs as one ONNX file, proven to answer as the trained model does."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from router_ml.core.artifact import (
+    DIGEST_KEY,
+    METADATA_KEY,
+    SCHEMA_KEY,
+    SCHEMA_VERSION,
+    TOKENIZER_KEY,
+    Metadata,
+    Threshold,
+    content_digest,
+)
+from router_ml.core.policy import choose_by_bar
+from router_ml.core.router import Router
+from router_ml.core.text import render
+from router_ml.errors import ExportError
+from router_ml.ladder import Ladder
+from router_ml.learning.encoders import Encoder, ExportableEncoder
+from router_ml.learning.graph import Graph
+from router_ml.learning.model import FittedModel
+from router_ml.learning.targets import features
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["InputTokens", "Parity", "build_graph", "check_parity", "export"]
+
+MAX_DIFFERENCE = 1e-4
+MIN_AGREEMENT = 0.9999
+
+
+@dataclass(frozen=True, slots=True)
+class InputTokens:
+    """Expected input tokens per tier: ``base + per_char * n_chars``; arrays [T]."""
+
+    base: NDArray[np.float64]
+    per_char: NDArray[np.float64]
+
+    @classmethod
+    def fit(cls, n_chars: NDArray[np.float64], input_tokens: NDArray[np.float64]) -> InputTokens:
+        """Least squares per tier on logged input tokens [n, T]; four characters a token where none were logged."""
+        lines = [_line(n_chars, input_tokens[:, t]) for t in range(input_tokens.shape[1])]
+        base, per_char = np.array(lines).T
+        return cls(base, per_char)
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """How near the artifact is to the trained model.
+
+    Attributes
+    ----------
+    n_prompts : int
+    max_difference : float
+        Largest absolute difference of a `p_meets`.
+    agreement : float
+        Share of equal decisions at the default threshold.
+    """
+
+    n_prompts: int
+    max_difference: float
+    agreement: float
+
+
+def build_graph(encoder: Encoder, model: FittedModel, n_tiers: int) -> onnx.ModelProto:
+    """The whole graph, from token ids to outputs.
+
+    Raises
+    ------
+    ExportError
+        If the encoder can't be part of an artifact.
+    """
+    if not isinstance(encoder, ExportableEncoder):
+        raise ExportError(
+            f"The encoder {encoder.name!r} embeds over the network, and an artifact decides without one. Use it for study "
+            "(label, embed, evaluate), and export with 'static' or a sentence-transformers model."
+        )
+    graph = Graph()
+    for name in encoder.tokenizer_spec().inputs:
+        if name == "n_chars":
+            graph.input(name, np.float32, ["n"])
+        else:
+            graph.input(name, np.int64, ["n", "length"])
+    embedding = encoder.to_graph(graph)
+    n_chars = graph.node("Unsqueeze", "n_chars", graph.constant(np.array([1], dtype=np.int64)))
+    length = graph.node("Log", graph.node("Add", n_chars, graph.floats(1)))
+    outputs, novelty = model.to_graph(graph, graph.node("Concat", embedding, length, axis=1))
+    for name, value in zip(("p_meets", "quality", "output_tokens"), outputs, strict=True):
+        graph.output(value, name, ["n", n_tiers])
+    graph.output(novelty, "novelty", ["n"])
+    return graph.model()
+
+
+def export(
+    path: str | Path,
+    encoder: Encoder,
+    model: FittedModel,
+    *,
+    ladder: Ladder,
+    bar: dict[str, Any],
+    thresholds: Sequence[Threshold],
+    input_tokens: InputTokens,
+    provenance: dict[str, Any],
+    parity_prompts: Sequence[str],
+) -> Parity:
+    """Write the artifact, after checking it against the trained model on the given prompts.
+
+    The file is written under another name, loaded and checked as any user of it would, and only then moved into place.
+
+    Raises
+    ------
+    ExportError
+        If the encoder can't be exported, or the artifact differs by more than 1e-4 in a `p_meets` or decides otherwise on
+        more than 1 prompt in 10,000.
+    """
+    onnx_model = build_graph(encoder, model, len(ladder))
+    assert isinstance(encoder, ExportableEncoder)  # build_graph has seen to it
+    spec = encoder.tokenizer_spec()
+    graph_bytes = onnx_model.graph.SerializeToString(deterministic=True)
+    metadata = Metadata(
+        ladder=ladder,
+        bar=bar,
+        thresholds=tuple(thresholds),
+        input_tokens_per_char=tuple(input_tokens.per_char.tolist()),
+        input_tokens_base=tuple(input_tokens.base.tolist()),
+        encoder={"name": encoder.name, "sha256": encoder.fingerprint},
+        learner={"name": model.name, "params": model.params},
+        provenance=provenance,
+        **{f.name: getattr(spec, f.name) for f in dataclasses.fields(spec) if f.name != "json"},
+    )
+    metadata_json = metadata.to_json()
+    digest = content_digest(graph_bytes, metadata_json, spec.json)
+    properties = {SCHEMA_KEY: SCHEMA_VERSION, METADATA_KEY: metadata_json, TOKENIZER_KEY: spec.json, DIGEST_KEY: digest}
+    for key, value in properties.items():
+        onnx_model.metadata_props.add(key=key, value=value)
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(onnx_model.SerializeToString(deterministic=True))
+        parity = check_parity(Router.load(temporary), encoder, model, parity_prompts)
+        temporary.replace(path)
+    except OSError as exc:
+        raise ExportError(f"The artifact can't be written to {path}: {exc.strerror or exc}.") from exc
+    finally:
+        if temporary.exists():
+            temporary.unlink()
+    return parity
+
+
+def check_parity(router: Router, encoder: Encoder, model: FittedModel, prompts: Sequence[str]) -> Parity:
+    """Compare an artifact with the trained model, prompt by prompt, through the core that will serve it.
+
+    Raises
+    ------
+    ExportError
+        If they differ by more than the export allows.
+    """
+    rendered = [render(p) for p in prompts]
+    if not rendered:
+        raise ExportError("There is no prompt to check the artifact on; give at least one.")
+    X = features(encoder.encode([r.text for r in rendered]), np.array([r.n_chars for r in rendered], dtype=np.float64))
+    expected = model.predict(X).p_meets
+    got = router.predict(list(prompts)).p_meets
+    same = choose_by_bar(expected, router.threshold) == choose_by_bar(got, router.threshold)
+    parity = Parity(len(rendered), float(np.abs(expected - got).max()), float(same.mean()))
+    if not parity.max_difference <= MAX_DIFFERENCE or parity.agreement < MIN_AGREEMENT:
+        raise ExportError(
+            f"The exported graph doesn't answer as the trained model does: p_meets differs by up to {parity.max_difference:.2g} "
+            f"(allowed {MAX_DIFFERENCE:.0e}), decisions agree on {parity.agreement:.2%} (needed {MIN_AGREEMENT:.2%}) of "
+            f"{parity.n_prompts} prompts. Nothing was written."
+        )
+    return parity
+
+
+def _line(n_chars: NDArray[np.float64], tokens: NDArray[np.float64]) -> tuple[float, float]:
+    logged = ~np.isnan(tokens)
+    x, y = n_chars[logged], tokens[logged]
+    if len(y) == 0:
+        return 0.0, 0.25
+    spread = float(np.var(x))
+    slope = float(np.mean((x - x.mean()) * (y - y.mean()))) / spread if spread > 0 else 0.0
+    base = float(y.mean() - slope * x.mean())
+    if slope <= 0 or base < 0:
+        # A longer prompt never costs less, and an empty one never less than nothing.
+        return 0.0, float(y.sum() / max(x.sum(), 1.0))
+    return base, slope

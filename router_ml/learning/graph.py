@@ -1,0 +1,102 @@
+"""A small builder of ONNX graphs: nodes and constants by value, names made up as they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+__all__ = ["OPSET", "Graph"]
+
+OPSET = 20
+"""ONNX operator set of the artifacts: read by onnxruntime from 1.17 on (https://onnxruntime.ai/docs/reference/compatibility.html)."""
+
+
+class Graph:
+    """An ONNX graph that is being built. Each method adds nodes and returns the name of their output."""
+
+    def __init__(self) -> None:
+        self._nodes: list[onnx.NodeProto] = []
+        self._initializers: list[onnx.TensorProto] = []
+        self._inputs: list[onnx.ValueInfoProto] = []
+        self._outputs: list[onnx.ValueInfoProto] = []
+        self._n_names = 0
+
+    def _name(self, stem: str) -> str:
+        self._n_names += 1
+        return f"{stem}_{self._n_names}"
+
+    def input(self, name: str, dtype: DTypeLike, shape: Sequence[int | str]) -> str:
+        """Declare an input."""
+        self._inputs.append(
+            helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), shape)
+        )
+        return name
+
+    def output(self, value: str, name: str, shape: Sequence[int | str]) -> None:
+        """Declare a float32 value to be an output."""
+        self._nodes.append(helper.make_node("Identity", [value], [name], name=self._name("Identity")))
+        self._outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+
+    def constant(self, value: ArrayLike) -> str:
+        """Add a constant; its dtype is the array's."""
+        name = self._name("constant")
+        self._initializers.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
+
+    def floats(self, value: ArrayLike) -> str:
+        """Add a constant as float32."""
+        return self.constant(np.asarray(value, dtype=np.float32))
+
+    def node(self, op: str, *inputs: str, **attributes: Any) -> str:
+        """Add a node with one output."""
+        output = self._name(op)
+        self._nodes.append(helper.make_node(op, inputs, [output], name=output, **attributes))
+        return output
+
+    def nodes(self, op: str, *inputs: str, n_outputs: int, **attributes: Any) -> list[str]:
+        """Add a node with several outputs."""
+        outputs = [self._name(op) for _ in range(n_outputs)]
+        self._nodes.append(helper.make_node(op, inputs, outputs, name=outputs[0], **attributes))
+        return outputs
+
+    def cast(self, x: str, dtype: DTypeLike) -> str:
+        """Cast to a dtype."""
+        return self.node("Cast", x, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+
+    def reduce_sum(self, x: str, axis: int, *, keepdims: bool = False) -> str:
+        """Sum over one axis."""
+        return self.node("ReduceSum", x, self.constant(np.array([axis], dtype=np.int64)), keepdims=int(keepdims))
+
+    def linear(self, x: str, weight: NDArray[np.floating], bias: NDArray[np.floating]) -> str:
+        """``x @ weight + bias`` for weight [d, m] and bias [m]."""
+        return self.node("Gemm", x, self.floats(weight), self.floats(bias))
+
+    def l2_normalize(self, x: str) -> str:
+        """Rows of x over their Euclidean norm; a zero row stays zero."""
+        norm = self.node("ReduceL2", x, self.constant(np.array([1], dtype=np.int64)), keepdims=1)
+        return self.node("Div", x, self.node("Max", norm, self.floats(1e-12)))
+
+    def inline(self, model: onnx.ModelProto, inputs: Mapping[str, str]) -> str:
+        """Add the graph of another model of the same opset, its inputs bound to values of this one; returns its first output."""
+        prefixed = onnx.compose.add_prefix(model, f"{self._name('inlined')}/")
+        prefix = prefixed.graph.output[0].name.removesuffix(model.graph.output[0].name)
+        for name, value in inputs.items():
+            self._nodes.append(helper.make_node("Identity", [value], [prefix + name], name=self._name("Identity")))
+        self._nodes += prefixed.graph.node
+        self._initializers += prefixed.graph.initializer
+        return str(prefixed.graph.output[0].name)
+
+    def model(self) -> onnx.ModelProto:
+        """The finished, checked model."""
+        graph = helper.make_graph(self._nodes, "router", self._inputs, self._outputs, self._initializers)
+        # IR version 9 goes with opset 20; a newer one would be refused by older runtimes for no gain.
+        model = helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9, producer_name="router-ml"
+        )
+        onnx.checker.check_model(model)
+        return model

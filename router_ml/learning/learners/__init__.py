@@ -1,0 +1,8 @@
+"""Learners: from features to scores per tier."""
+
+from __future__ import annotations
+
+from router_ml.learning.learners.base import Learner, ScoreNames
+from router_ml.learning.learners.registry import LEARNERS, make_learner
+
+__all__ = ["LEARNERS", "Learner", "ScoreNames", "make_learner"]

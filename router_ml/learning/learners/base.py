@@ -1,0 +1,54 @@
+"""The protocol that learners keep, and what they share."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from router_ml.learning.graph import Graph
+from router_ml.learning.targets import Scores, Targets, logit
+
+__all__ = ["Learner", "ScoreNames", "mean_log_tokens", "shrunken_logit"]
+
+
+class ScoreNames(NamedTuple):
+    """Names of a graph's values for `Scores`."""
+
+    meets: str
+    quality: str
+    log_tokens: str
+
+
+class Learner(Protocol):
+    """Learns scores per tier from features; a scikit-learn estimator (``get_params``, fitted state ends in ``_``).
+
+    What is fitted are arrays and numbers only, so that it can be stored without pickle.
+    """
+
+    def tune(self, X: NDArray[np.float32], targets: Targets, folds: NDArray[np.intp]) -> Self:
+        """An unfitted copy with its hyperparameters chosen by cross-validation over the given folds [n]."""
+        ...
+
+    def fit(self, X: NDArray[np.float32], targets: Targets) -> Self:
+        """Learn from features [n, d]; cells that are NaN in the targets are left out."""
+        ...
+
+    def predict(self, X: NDArray[np.float32]) -> Scores:
+        """Scores for features [n, d]."""
+        ...
+
+    def to_graph(self, graph: Graph, x: str) -> ScoreNames:
+        """Add the fitted learner to a graph, from features to scores."""
+        ...
+
+
+def shrunken_logit(y: NDArray[np.float64]) -> float:
+    """Logit of a mean in [0, 1], with one success and one failure added (Laplace), for tiers with too little to learn from."""
+    return float(logit(np.array((y.sum() + 1) / (len(y) + 2))))
+
+
+def mean_log_tokens(tokens: NDArray[np.float64]) -> float:
+    """Logarithm of the mean token count, at least of one token; 0 where none was logged."""
+    return float(np.log(max(tokens.mean(), 1.0))) if len(tokens) else 0.0

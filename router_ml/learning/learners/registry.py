@@ -1,0 +1,28 @@
+"""Learners by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from router_ml.errors import InputError
+from router_ml.learning.learners.base import Learner
+from router_ml.learning.learners.knn import KNNLearner
+from router_ml.learning.learners.logistic import LogisticLearner
+from router_ml.learning.learners.mlp import MLPLearner
+
+__all__ = ["LEARNERS", "make_learner"]
+
+LEARNERS: Mapping[str, Callable[..., Learner]] = {"logistic": LogisticLearner, "knn": KNNLearner, "mlp": MLPLearner}
+
+
+def make_learner(name: str, **params: Any) -> Learner:
+    """Make a learner; params that it doesn't have are an error, save ``random_state`` and ``on_epoch``, which not all have."""
+    if name not in LEARNERS:
+        raise InputError(f"There is no learner {name!r}; choose from {', '.join(LEARNERS)}.")
+    accepted = LEARNERS[name]().get_params()  # type: ignore[attr-defined]
+    common = {k: v for k, v in params.items() if k in accepted or k not in ("random_state", "on_epoch")}
+    unknown = sorted(set(common) - set(accepted))
+    if unknown:
+        raise InputError(f"The learner {name!r} has no parameter {unknown}; it has {sorted(accepted)}.")
+    return LEARNERS[name](**common)

@@ -1,0 +1,1 @@
+"""The traffic table: reading, validation, labels, splits, and the simulated sample. Needs the extra ``train``."""

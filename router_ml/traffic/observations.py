@@ -1,0 +1,95 @@
+"""The traffic as arrays: one row a prompt, one column a tier, NaN where a tier was not tried."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Self
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from router_ml.ladder import Ladder
+from router_ml.traffic.ladders import call_costs
+
+__all__ = ["Observations", "observe"]
+
+
+@dataclass(frozen=True, slots=True)
+class Observations:
+    """What was observed of n prompts and T tiers, in ladder order.
+
+    Attributes
+    ----------
+    prompt_id, prompt : array [n] of str
+        Sorted by `prompt_id`.
+    session_id, source, category : array [n] of str
+        Empty where not given.
+    quality, cost_usd, input_tokens, output_tokens : array [n, T]
+        NaN where the tier was not tried, or the value not logged.
+    """
+
+    prompt_id: NDArray[np.str_]
+    prompt: NDArray[np.object_]
+    session_id: NDArray[np.str_]
+    source: NDArray[np.str_]
+    category: NDArray[np.str_]
+    quality: NDArray[np.float64]
+    cost_usd: NDArray[np.float64]
+    input_tokens: NDArray[np.float64]
+    output_tokens: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.prompt_id)
+
+    @property
+    def complete(self) -> NDArray[np.bool_]:
+        """Prompts on which each tier's quality and cost are known; shape [n]."""
+        return np.asarray(~np.isnan(self.quality + self.cost_usd).any(axis=1))
+
+    def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> Self:
+        """The given prompts only."""
+        return type(self)(*(getattr(self, f.name)[rows] for f in fields(self)))
+
+
+def observe(traffic: pl.DataFrame, ladder: Ladder) -> Observations:
+    """Arrange a validated traffic table by prompt and tier; rows of models outside the ladder are left out."""
+    rows = traffic.filter(pl.col("model").is_in(ladder.models))
+    costs = [
+        rows.filter(pl.col("model") == t.model).select(
+            "prompt_id", "model", cost=pl.Series(call_costs(t, rows.filter(pl.col("model") == t.model)))
+        )
+        for t in ladder
+    ]
+    rows = rows.join(pl.concat(costs), on=["prompt_id", "model"], how="left", maintain_order="left")
+    prompts = (
+        rows.group_by("prompt_id", maintain_order=True)
+        .agg(pl.col("prompt", "session_id", "source", "category").drop_nulls().first())
+        .sort("prompt_id")
+    )
+
+    def by_tier(column: str) -> NDArray[np.float64]:
+        wide = rows.pivot("model", index="prompt_id", values=column, aggregate_function="first").sort("prompt_id")
+        return wide.select(pl.col(ladder.models).cast(pl.Float64)).to_numpy().astype(np.float64)
+
+    def texts(column: str) -> NDArray[np.str_]:
+        return np.array(prompts[column].fill_null("").to_list(), dtype=np.str_)
+
+    return Observations(
+        prompt_id=texts("prompt_id"),
+        prompt=np.array(prompts["prompt"].to_list(), dtype=np.object_),
+        session_id=texts("session_id"),
+        source=texts("source"),
+        category=texts("category"),
+        quality=by_tier("quality"),
+        cost_usd=by_tier("cost"),
+        input_tokens=by_tier("input_tokens"),
+        output_tokens=by_tier("output_tokens"),
+    )
+
+
+def slices(observations: Observations) -> dict[str, Sequence[str]]:
+    """The columns to report by that hold more than one value."""
+    columns = {"source": observations.source, "category": observations.category}
+    return {name: values.tolist() for name, values in columns.items() if len(set(values.tolist())) > 1}

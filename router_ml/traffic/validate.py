@@ -1,0 +1,152 @@
+"""Validation of the traffic table: one bad row never loses the rest, and never goes by unseen."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from router_ml.errors import TrafficError
+from router_ml.traffic.read import FILE, REASON, ROW, scan
+from router_ml.traffic.schema import SCHEMA
+
+__all__ = ["Validated", "load_traffic", "validate"]
+
+MAX_REJECTS = 0.1
+"""Share of rejected rows above which a table is refused: it is then more likely misread than dirty, and what is left is
+no fair sample of it (qualities from 0 to 5, say, of which only those up to 1 would stay)."""
+
+_ID_CHARS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """A validated traffic table.
+
+    Attributes
+    ----------
+    traffic : DataFrame
+        The usable rows, in the schema's columns, sorted by (prompt_id, model), which is unique.
+    rejects : DataFrame
+        Columns ``file``, ``row``, ``reason``: one row for each that was left out.
+    n_read, n_duplicates : int
+        Rows read, and rows dropped because a newer one holds the same prompt and model.
+    """
+
+    traffic: pl.DataFrame
+    rejects: pl.DataFrame
+    n_read: int
+    n_duplicates: int
+
+    def summary(self) -> str:
+        """The counts, in one line."""
+        return (
+            f"{self.n_read:,} rows read: {self.traffic.height:,} kept, {self.rejects.height:,} rejected, "
+            f"{self.n_duplicates:,} older duplicates dropped; "
+            f"{self.traffic['prompt_id'].n_unique():,} prompts, {self.traffic['model'].n_unique()} models"
+        )
+
+    def write_rejects(self, beside: Path) -> Path | None:
+        """Write the rejects as ``<name>.rejects.csv`` beside an output; returns the path, or None if there are none."""
+        path = beside.with_name(f"{beside.stem}.rejects.csv")
+        path.unlink(missing_ok=True)
+        if self.rejects.is_empty():
+            return None
+        self.rejects.write_csv(path)
+        return path
+
+
+def load_traffic(paths: Iterable[str | Path], *, max_rejects: float = MAX_REJECTS) -> Validated:
+    """Read and validate traffic; see :func:`router_ml.traffic.read.scan` and :func:`validate`."""
+    return validate(scan(paths), max_rejects=max_rejects)
+
+
+def validate(frame: pl.LazyFrame, *, max_rejects: float = MAX_REJECTS) -> Validated:
+    """Check each row, set the bad ones apart, drop older duplicates.
+
+    A missing `prompt_id` becomes a hash of the prompt. Of rows with the same prompt and model the newest `created_at`
+    stays; of equally old ones the last read.
+
+    Parameters
+    ----------
+    frame : LazyFrame
+        As :func:`router_ml.traffic.read.scan` gives it.
+    max_rejects : float
+        Largest share of rejected rows that is accepted, in [0, 1].
+
+    Raises
+    ------
+    TrafficError
+        If the table is empty, or more than `max_rejects` of it (or all) would be rejected.
+    """
+    checked = frame.with_columns(pl.coalesce(pl.col(REASON), *_rules()).alias(REASON))
+    try:
+        table = checked.collect()
+    except (OSError, pl.exceptions.PolarsError) as exc:
+        raise TrafficError(f"The traffic can't be read: {exc}") from exc
+    if table.is_empty():
+        raise TrafficError(
+            "The traffic holds no rows; give a table with at least some prompts and their models' answers."
+        )
+    rejects = table.filter(pl.col(REASON).is_not_null()).select(
+        pl.col(FILE).alias("file"), pl.col(ROW).alias("row"), pl.col(REASON).alias("reason")
+    )
+    good = table.filter(pl.col(REASON).is_null()).select(*SCHEMA)
+    if good.is_empty() or rejects.height > max_rejects * table.height:
+        file, row, reason = rejects.row(0)
+        raise TrafficError(
+            f"{rejects.height:,} of {table.height:,} rows can't be used; the first is {file}, row {row}: {reason}. "
+            f"Mend the table (or accept up to that share of rejects with --max-rejects)."
+        )
+    unique = _newest(good.with_columns(_prompt_ids(good)))
+    return Validated(unique, rejects, n_read=table.height, n_duplicates=good.height - unique.height)
+
+
+def _rules() -> list[pl.Expr]:
+    blank = [
+        pl.when(pl.col(c).is_null() | (pl.col(c).str.strip_chars() == "")).then(
+            pl.lit(f"{c}: got nothing, needed some text")
+        )
+        for c in ("prompt", "model")
+    ]
+    binary = pl.when(pl.col("prompt").str.contains("\0", literal=True)).then(
+        pl.lit("prompt: holds NUL characters, so it isn't text")
+    )
+    ranges = [
+        ("quality", pl.col("quality").is_between(0, 1), "a number in [0, 1]"),
+        ("propensity", pl.col("propensity").is_between(0, 1, closed="right"), "a number in (0, 1]"),
+        ("cost_usd", pl.col("cost_usd").is_between(0, float("inf"), closed="left"), "a finite number >= 0"),
+        ("latency_ms", pl.col("latency_ms").is_between(0, float("inf"), closed="left"), "a finite number >= 0"),
+        ("input_tokens", pl.col("input_tokens") >= 0, "a whole number >= 0"),
+        ("output_tokens", pl.col("output_tokens") >= 0, "a whole number >= 0"),
+    ]
+    # is_between is True for NaN in polars' total order, so NaN is asked for on its own.
+    out_of_range = [
+        pl.when(~ok | (pl.col(c).is_nan() if SCHEMA[c].is_float() else pl.lit(False))).then(
+            pl.format(f"{c}: got {{}}, needed {needed}", pl.col(c))
+        )
+        for c, ok, needed in ranges
+    ]
+    return [*blank, binary, *out_of_range]
+
+
+def _prompt_ids(table: pl.DataFrame) -> pl.Series:
+    # A blank id is none: taken at its word, it would make one prompt of all that have it.
+    given = table["prompt_id"].set(table["prompt_id"].str.strip_chars() == "", None)
+    prompts = table.filter(given.is_null())["prompt"].unique()
+    hashes = [hashlib.sha256(p.encode()).hexdigest()[:_ID_CHARS] for p in prompts]
+    from_text = table["prompt"].replace_strict(
+        prompts, pl.Series(hashes, dtype=pl.String), default=None, return_dtype=pl.String
+    )
+    return given.fill_null(from_text).alias("prompt_id")
+
+
+def _newest(table: pl.DataFrame) -> pl.DataFrame:
+    return (
+        table.sort("created_at", nulls_last=False, maintain_order=True)
+        .unique(["prompt_id", "model"], keep="last", maintain_order=True)
+        .sort("prompt_id", "model")
+    )

@@ -1,0 +1,51 @@
+"""The offline path as functions, composed once, for the command line, the pipelines and the notebooks alike.
+
+``read_traffic -> prepare -> embed_prompts -> train -> export_router`` is :func:`fit`; :func:`evaluate_router` measures what
+came out.
+"""
+
+from __future__ import annotations
+
+from router_ml.workflow.data import (
+    Prepared,
+    Split,
+    hash_files,
+    label_traffic,
+    prepare,
+    read_traffic,
+    split_traffic,
+    write_sample,
+)
+from router_ml.workflow.embedding import Embedded, embed_prompts, embed_table, embedded_from_table
+from router_ml.workflow.fitting import FitResult, export_tracked, fit, log_evaluation, train_tracked
+from router_ml.workflow.measuring import evaluate_router, figures, plot_tables, report_facts
+from router_ml.workflow.options import FitOptions
+from router_ml.workflow.training import Trained, export_router, train
+
+__all__ = [
+    "Embedded",
+    "FitOptions",
+    "FitResult",
+    "Prepared",
+    "Split",
+    "Trained",
+    "embed_prompts",
+    "embed_table",
+    "embedded_from_table",
+    "evaluate_router",
+    "export_router",
+    "export_tracked",
+    "figures",
+    "fit",
+    "hash_files",
+    "label_traffic",
+    "log_evaluation",
+    "plot_tables",
+    "prepare",
+    "read_traffic",
+    "report_facts",
+    "split_traffic",
+    "train",
+    "train_tracked",
+    "write_sample",
+]

@@ -1,0 +1,164 @@
+"""Traffic, from files to what can be learned from."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from router_ml.errors import TrafficError
+from router_ml.ladder import Ladder
+from router_ml.traffic.labels import NONE, Bar, label
+from router_ml.traffic.ladders import resolve_ladder
+from router_ml.traffic.observations import Observations, observe
+from router_ml.traffic.read import find_files
+from router_ml.traffic.sample import simulate
+from router_ml.traffic.split import split_by_hash
+from router_ml.traffic.validate import MAX_REJECTS, Validated, load_traffic
+
+__all__ = [
+    "MIN_PROMPTS",
+    "Prepared",
+    "Split",
+    "hash_files",
+    "label_traffic",
+    "prepare",
+    "read_traffic",
+    "split_traffic",
+    "write_sample",
+]
+
+logger = logging.getLogger(__name__)
+
+MIN_PROMPTS = 20
+"""Fewer judged prompts than this and cross-validation has nothing to say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Traffic that can be learned from.
+
+    Attributes
+    ----------
+    ladder : Ladder
+        With prices, cheapest first.
+    notes : tuple of str
+        What was done to get the ladder.
+    observations : Observations
+        All prompts.
+    labels : DataFrame
+        One row a prompt (`router_ml.traffic.labels.label`).
+    """
+
+    ladder: Ladder
+    notes: tuple[str, ...]
+    observations: Observations
+    labels: pl.DataFrame
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Traffic in two parts, and the ladder that fits all of it."""
+
+    train: pl.DataFrame
+    test: pl.DataFrame
+    ladder: Ladder
+
+
+def read_traffic(paths: Sequence[str | Path], *, max_rejects: float = MAX_REJECTS) -> Validated:
+    """Read and validate traffic files, folders and globs."""
+    traffic = load_traffic(paths, max_rejects=max_rejects)
+    logger.info(traffic.summary())
+    return traffic
+
+
+def write_sample(path: Path, *, n_prompts: int, random_state: int) -> Path:
+    """Write simulated traffic; nothing in it was answered by a real model."""
+    logger.info("SIMULATED traffic: the bundled sample, not answers of real models.")
+    simulate(n_prompts, random_state=random_state).write_parquet(path)
+    return path
+
+
+def split_traffic(traffic: pl.DataFrame, ladder: Ladder | None, *, test_share: float, random_state: int) -> Split:
+    """Split by a hash of the prompt's text, whole sessions together."""
+    resolved = resolve_ladder(traffic, ladder)
+    for note in resolved.notes:
+        logger.info(note)
+    seen = observe(traffic, resolved.ladder)
+    test = split_by_hash(seen.prompt, seen.session_id, test_share=test_share, random_state=random_state)
+    if test.all() or not test.any():
+        raise TrafficError(
+            f"{len(seen)} prompts can't be split with a test share of {test_share:g}: one side would be empty."
+        )
+    in_test = pl.col("prompt_id").is_in(seen.prompt_id[test].tolist())
+    rows = traffic.filter(pl.col("model").is_in(resolved.ladder.models))
+    return Split(rows.filter(~in_test), rows.filter(in_test), resolved.ladder)
+
+
+def label_traffic(
+    traffic: pl.DataFrame, ladder: Ladder | None, bar: Bar
+) -> tuple[pl.DataFrame, Ladder, tuple[str, ...]]:
+    """Label each prompt; gives the labels, the resolved ladder and notes on it."""
+    _check_judged(traffic, ladder)
+    resolved = resolve_ladder(traffic, ladder)
+    for note in resolved.notes:
+        logger.info(note)
+    return label(traffic.lazy(), resolved.ladder, bar).collect(), resolved.ladder, resolved.notes
+
+
+def prepare(traffic: pl.DataFrame, ladder: Ladder | None, bar: Bar) -> Prepared:
+    """Resolve the ladder, label, and arrange by prompt and tier what can be learned from.
+
+    Raises
+    ------
+    LadderError
+        See :func:`router_ml.traffic.ladders.resolve_ladder`.
+    TrafficError
+        If nothing is judged, a tier was never judged, there are too few prompts, or all labels are the same.
+    """
+    labels, ladder, notes = label_traffic(traffic, ladder, bar)
+    observations = observe(traffic, ladder)
+    judged = np.asarray(~np.isnan(observations.quality).all(axis=1))
+    observations = observations.take(judged)
+    if len(observations) < MIN_PROMPTS:
+        raise TrafficError(
+            f"There are {len(observations)} judged prompts; a router needs at least {MIN_PROMPTS} to learn from, better 1,000."
+        )
+    only = set(labels["label"].to_list())
+    if len(only) == 1 and None not in only:
+        (name,) = only
+        what = (
+            "no tier ever meets it; lower the bar" if name == NONE else f"use {name} for everything, or raise the bar"
+        )
+        raise TrafficError(
+            f"With the bar at {bar.value:g} ({bar.kind}) every prompt has the label {name!r}, so there is nothing to learn: {what}."
+        )
+    return Prepared(ladder, notes, observations, labels)
+
+
+def hash_files(paths: Sequence[str | Path]) -> str:
+    """SHA-256 of the traffic files' contents, in order."""
+    digest = hashlib.sha256()
+    for path in find_files(paths):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _check_judged(traffic: pl.DataFrame, ladder: Ladder | None) -> None:
+    judged = traffic.filter(pl.col("quality").is_not_null())["model"].unique().to_list()
+    if not judged:
+        raise TrafficError(
+            "No row has a quality, so nothing can be learned from it. Add a column 'quality' with values in [0, 1]."
+        )
+    models = ladder.models if ladder is not None else traffic["model"].unique().sort().to_list()
+    never = [m for m in models if m not in judged and m in traffic["model"]]
+    if never:
+        raise TrafficError(
+            f"No answer of {never} has a quality, so nothing can be learned of it. Judge some, or leave it out of tiers.yaml."
+        )

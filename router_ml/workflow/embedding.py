@@ -1,0 +1,69 @@
+"""Prompts, rendered and embedded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from router_ml.core.text import render
+from router_ml.errors import InputError
+from router_ml.learning.encoders import EmbeddingCache, Encoder, embed, load_encoder
+from router_ml.learning.targets import features
+
+__all__ = ["Embedded", "embed_prompts", "embed_table", "embedded_from_table"]
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """Rendered and embedded prompts, in the order they were given: ``embeddings`` [n, d], ``n_chars`` [n]."""
+
+    embeddings: NDArray[np.float32]
+    n_chars: NDArray[np.float64]
+
+    def take(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> Embedded:
+        """The given prompts only."""
+        return Embedded(self.embeddings[rows], self.n_chars[rows])
+
+    @property
+    def features(self) -> NDArray[np.float32]:
+        """The learners' input."""
+        return features(self.embeddings, self.n_chars)
+
+
+def embed_prompts(
+    prompts: Sequence[str], encoder: Encoder, *, cache: Path | None = None, progress: bool = False
+) -> Embedded:
+    """Render and embed prompts."""
+    rendered = [render(p) for p in prompts]
+    texts = [r.text for r in rendered]
+    vectors = embed(encoder, texts, None if cache is None else EmbeddingCache(cache), progress=progress)
+    return Embedded(vectors, np.array([r.n_chars for r in rendered], dtype=np.float64))
+
+
+def embed_table(
+    traffic: pl.DataFrame, encoder: str, *, cache: Path | None = None, progress: bool = False
+) -> pl.DataFrame:
+    """Embed a traffic table's prompts; columns ``prompt_id``, ``n_chars``, ``embedding`` (a list of float32), sorted by id."""
+    prompts = (
+        traffic.unique("prompt_id", keep="first", maintain_order=True).select("prompt_id", "prompt").sort("prompt_id")
+    )
+    embedded = embed_prompts(prompts["prompt"].to_list(), load_encoder(encoder), cache=cache, progress=progress)
+    vectors = pl.Series("embedding", embedded.embeddings).cast(pl.List(pl.Float32))
+    return prompts.select("prompt_id").with_columns(pl.Series("n_chars", embedded.n_chars), vectors)
+
+
+def embedded_from_table(table: pl.DataFrame, prompt_ids: NDArray[np.str_]) -> Embedded:
+    """The rows of :func:`embed_table` for the given prompts, in their order."""
+    rows = pl.DataFrame({"prompt_id": prompt_ids.tolist()}).join(
+        table, on="prompt_id", how="left", maintain_order="left"
+    )
+    if rows["n_chars"].null_count():
+        raise InputError(
+            f"{rows['n_chars'].null_count()} prompts of the traffic aren't among the embeddings; embed them again."
+        )
+    return Embedded(np.array(rows["embedding"].to_list(), dtype=np.float32), rows["n_chars"].to_numpy())

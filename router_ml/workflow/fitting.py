@@ -1,0 +1,218 @@
+"""The whole path in one call, and its tracked parts for the pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from router_ml import tracking
+from router_ml.core.artifact import Threshold
+from router_ml.core.router import Router
+from router_ml.evaluation.summary import Evaluation
+from router_ml.ladder import Ladder
+from router_ml.learning.encoders import load_encoder
+from router_ml.learning.export import Parity
+from router_ml.traffic.labels import count_labels
+from router_ml.traffic.observations import Observations
+from router_ml.traffic.split import split_by_hash
+from router_ml.traffic.validate import Validated
+from router_ml.workflow.data import Prepared, hash_files, prepare, read_traffic
+from router_ml.workflow.embedding import Embedded, embed_prompts
+from router_ml.workflow.measuring import figures
+from router_ml.workflow.options import FitOptions
+from router_ml.workflow.training import Trained, export_router, train
+
+__all__ = ["FitResult", "export_tracked", "fit", "log_evaluation", "train_tracked"]
+
+_PARITY_SHARE, _MAX_PARITY = 0.05, 500
+
+
+@dataclass(frozen=True, slots=True)
+class FitResult:
+    """What :func:`fit` made.
+
+    Attributes
+    ----------
+    path : Path
+        The artifact.
+    traffic : Validated
+    prepared : Prepared
+    threshold : Threshold
+        The default.
+    parity : Parity
+    evaluation : Evaluation or None
+        Cross-validated.
+    rejects : Path or None
+        Where the rejected rows are.
+    run_id : str or None
+        MLflow's.
+    """
+
+    path: Path
+    traffic: Validated
+    prepared: Prepared
+    threshold: Threshold
+    parity: Parity
+    evaluation: Evaluation | None
+    rejects: Path | None
+    run_id: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {
+            "artifact": str(self.path),
+            "n_prompts": len(self.prepared.observations),
+            "tiers": self.prepared.ladder.to_dicts(),
+            "notes": list(self.prepared.notes),
+            "threshold": asdict(self.threshold),
+            "parity": asdict(self.parity),
+            "cross_validated": None if self.evaluation is None else self.evaluation.to_dict(),
+            "rejected": self.traffic.rejects.height,
+            "rejects": None if self.rejects is None else str(self.rejects),
+            "mlflow_run": self.run_id,
+        }
+
+    def summary(self) -> str:
+        """What was made and where it is, in a few lines."""
+        lines = [
+            f"Artifact: {self.path} (checked on {self.parity.n_prompts} held-out prompts: p_meets differs by at most {self.parity.max_difference:.1g})",
+            f"Default threshold: {self.threshold.threshold:.3f}, for {self.threshold.name}; guarantee: {self.threshold.guarantee}",
+        ]
+        if self.rejects is not None:
+            lines.append(f"Rejected rows: {self.traffic.rejects.height:,}, in {self.rejects}")
+        if self.run_id is not None:
+            lines.append(f"MLflow run: {self.run_id}")
+        return "\n".join(lines)
+
+
+def fit(
+    paths: Sequence[str | Path],
+    out: str | Path,
+    *,
+    ladder: Ladder | None = None,
+    options: FitOptions | None = None,
+    track: bool = True,
+) -> FitResult:
+    """The whole offline path: read, label, embed, learn, calibrate, export, track.
+
+    One prompt in twenty (500 at most) is held out, for the check that the artifact answers as the trained model does.
+
+    Parameters
+    ----------
+    paths : sequence of str or Path
+        Traffic files, folders or globs.
+    out : str or Path
+        Where the artifact goes.
+    ladder : Ladder, optional
+        Read off the traffic where not given.
+    options : FitOptions, optional
+    track : bool
+        Log the run to MLflow.
+
+    Raises
+    ------
+    RouterError
+        Of the kind that the failing step names; nothing is then written at `out`.
+    """
+    out, options = Path(out), options or FitOptions()
+    traffic = read_traffic(paths, max_rejects=options.max_rejects)
+    prepared = prepare(traffic.traffic, ladder, options.bar)
+    encoder = load_encoder(options.encoder)
+    embedded = embed_prompts(
+        prepared.observations.prompt.tolist(), encoder, cache=options.cache, progress=options.progress
+    )
+    held = _parity_rows(prepared.observations)
+    with _run(out.stem, track) as run:
+        _log_inputs(run, prepared, options, traffic.traffic, source=str(paths[0]))
+        trained = train(prepared.observations.take(~held), embedded.take(~held), prepared.ladder, options, run=run)
+        parity = export_router(
+            out,
+            trained,
+            encoder,
+            prepared.ladder,
+            options,
+            parity_prompts=prepared.observations.prompt[held].tolist(),
+            provenance={"data_sha256": hash_files(paths), "n_prompts": int((~held).sum()), "mlflow_run": run.id},
+        )
+        rejects = traffic.write_rejects(out)
+        if trained.evaluation is not None:
+            run.log_metrics(trained.evaluation.metrics(), prefix="cv/")
+            if track:
+                run.log_figures(figures(trained.evaluation))
+        run.log_router(out)
+    return FitResult(out, traffic, prepared, trained.threshold, parity, trained.evaluation, rejects, run.id)
+
+
+def train_tracked(
+    prepared: Prepared, embedded: Embedded, options: FitOptions, traffic: pl.DataFrame, *, source: str, name: str
+) -> tuple[Trained, str | None]:
+    """:func:`train`, as a new MLflow run; gives its id too, for what comes after to be logged there."""
+    with tracking.start(name) as run:
+        _log_inputs(run, prepared, options, traffic, source=source)
+        trained = train(prepared.observations, embedded, prepared.ladder, options, run=run)
+        if trained.evaluation is not None:
+            run.log_metrics(trained.evaluation.metrics(), prefix="cv/")
+    return trained, run.id
+
+
+def export_tracked(
+    path: Path,
+    folder: Path,
+    ladder: Ladder,
+    options: FitOptions,
+    *,
+    parity_prompts: Sequence[str],
+    provenance: Mapping[str, Any],
+) -> Parity:
+    """:func:`export_router` of what :meth:`Trained.save` wrote, registered in the run that it was trained in."""
+    trained, run_id = Trained.load(folder)
+    parity = export_router(
+        path,
+        trained,
+        load_encoder(options.encoder),
+        ladder,
+        options,
+        parity_prompts=parity_prompts,
+        provenance={**provenance, "mlflow_run": run_id},
+    )
+    with tracking.start(path.stem, run_id=run_id) as run:
+        run.log_metrics({"parity/max_difference": parity.max_difference, "parity/agreement": parity.agreement})
+        run.log_router(path)
+    return parity
+
+
+def log_evaluation(router: Router, evaluation: Evaluation, images: Mapping[str, bytes], report: Path) -> None:
+    """Log a held-out evaluation to the run that the artifact comes from."""
+    with tracking.start("evaluate", run_id=router.metadata.provenance.get("mlflow_run")) as run:
+        run.log_metrics(evaluation.metrics(), prefix="test/")
+        run.log_figures(images)
+        run.log_file(report)
+
+
+def _log_inputs(
+    run: tracking.Run, prepared: Prepared, options: FitOptions, traffic: pl.DataFrame, *, source: str
+) -> None:
+    n_prompts = len(prepared.observations)
+    run.log_params({**options.to_params(), "tiers": ", ".join(prepared.ladder.names), "n_prompts": n_prompts})
+    run.log_traffic(traffic, source=source, name="training traffic")
+    counts = count_labels(prepared.labels, prepared.ladder)
+    run.log_metrics({f"labels/{name}": n / counts["n"].sum() for name, n in counts.iter_rows()})
+
+
+def _parity_rows(observations: Observations) -> NDArray[np.bool_]:
+    share = min(_PARITY_SHARE, _MAX_PARITY / len(observations))
+    held = split_by_hash(observations.prompt, observations.session_id, test_share=share, random_state=1)
+    if not held.any():
+        held[0] = True
+    return held
+
+
+def _run(name: str, track: bool) -> AbstractContextManager[tracking.Run]:
+    return tracking.start(name) if track else tracking.untracked()

@@ -1,0 +1,111 @@
+"""What an artifact is worth on held-out traffic, and how that is shown."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from router_ml.core.policy import choose_by_bar
+from router_ml.core.router import Router
+from router_ml.errors import TrafficError
+from router_ml.evaluation.figures import draw_figures, to_png
+from router_ml.evaluation.summary import Evaluation, evaluate
+from router_ml.traffic.labels import Bar, meets
+from router_ml.traffic.observations import observe, slices
+from router_ml.traffic.validate import MAX_REJECTS
+from router_ml.workflow.data import read_traffic
+
+__all__ = ["evaluate_router", "figures", "plot_tables", "report_facts"]
+
+logger = logging.getLogger(__name__)
+
+
+def evaluate_router(
+    router: Router,
+    paths: Sequence[str | Path],
+    *,
+    random_state: int = 0,
+    max_rejects: float = MAX_REJECTS,
+    n_resamples: int = 1000,
+) -> Evaluation:
+    """Evaluate an artifact on traffic it wasn't fitted on, through the core that serves it.
+
+    Only prompts that every tier answered, and whose answers are judged and priced, can be used.
+
+    Raises
+    ------
+    TrafficError
+        If there are fewer than two such prompts.
+    """
+    traffic = read_traffic(paths, max_rejects=max_rejects).traffic
+    seen = traffic["model"].unique().to_list()
+    lacking = [m for m in router.ladder.models if m not in seen]
+    if lacking:
+        raise TrafficError(
+            f"The traffic holds no answer of {lacking}, which the router's ladder names; it holds {sorted(seen)}."
+        )
+    observations = observe(traffic, router.ladder)
+    complete = observations.complete
+    if complete.sum() < 2:
+        raise TrafficError(
+            f"{complete.sum()} of {len(observations)} prompts hold a judged and priced answer of every tier "
+            f"({', '.join(router.ladder.names)}); at least 2 are needed. Replay the missing tiers first."
+        )
+    if not complete.all():
+        logger.info(
+            "%d of %d prompts lack an answer of some tier and are left out.", (~complete).sum(), len(observations)
+        )
+    observations = observations.take(complete)
+    prediction = router.predict(observations.prompt.tolist())
+    return evaluate(
+        prediction.p_meets,
+        prediction.quality,
+        prediction.cost_usd,
+        observations.quality,
+        observations.cost_usd,
+        tiers=router.ladder.names,
+        default_choice=choose_by_bar(prediction.p_meets, router.threshold),
+        meets=meets(observations.quality, router.ladder, Bar(**router.metadata.bar)),
+        random_state=random_state,
+        n_resamples=n_resamples,
+        slices=slices(observations),
+    )
+
+
+def figures(evaluation: Evaluation) -> dict[str, bytes]:
+    """All figures of an evaluation as PNG, by name."""
+    return {name: to_png(figure) for name, figure in draw_figures(evaluation).items()}
+
+
+def report_facts(router: Router, evaluation: Evaluation) -> dict[str, str]:
+    """What a report says of the artifact and the data, beside the figures."""
+    metadata = router.metadata
+    return {
+        "prompts": f"{evaluation.n_prompts:,}",
+        "tiers": ", ".join(router.ladder.names),
+        "bar": f"quality >= {metadata.bar['value']:g} ({metadata.bar['kind']})",
+        "encoder": str(metadata.encoder["name"]),
+        "learner": str(metadata.learner["name"]),
+        "default threshold": f"{router.threshold:.3f} ({metadata.thresholds[0].name}); guarantee: {metadata.thresholds[0].guarantee}",
+        **{
+            key.replace("_", " "): str(value)
+            for key, value in metadata.provenance.items()
+            if not isinstance(value, dict)
+        },
+    }
+
+
+def plot_tables(evaluation: Evaluation) -> dict[str, pl.DataFrame]:
+    """The frontier and the reliability as tables, for plotting tools."""
+    frontier = [
+        pl.DataFrame({"curve": name, "cost_usd_per_1000": 1000 * hull.cost, "quality": hull.quality})
+        for name, hull in evaluation.hulls.items()
+    ]
+    reliability = [
+        pl.DataFrame({"tier": c.tier, "predicted": c.reliability.predicted, "observed": c.reliability.observed})
+        for c in evaluation.calibration
+    ]
+    return {"frontier": pl.concat(frontier), "reliability": pl.concat(reliability)}

@@ -1,0 +1,184 @@
+"""From embedded prompts to a model, and to the artifact."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from router_ml import tracking
+from router_ml.core.artifact import Threshold
+from router_ml.core.policy import choose_by_bar
+from router_ml.errors import InputError
+from router_ml.evaluation.summary import Evaluation, evaluate
+from router_ml.ladder import Ladder
+from router_ml.learning.encoders import Encoder
+from router_ml.learning.export import InputTokens, Parity, export
+from router_ml.learning.learners import make_learner
+from router_ml.learning.model import CrossFitted, FittedModel, crossfit, group_folds
+from router_ml.learning.targets import Targets
+from router_ml.learning.thresholds import choose_threshold
+from router_ml.traffic.labels import meets
+from router_ml.traffic.observations import Observations, slices
+from router_ml.traffic.split import connected_groups
+from router_ml.workflow.data import MIN_PROMPTS
+from router_ml.workflow.embedding import Embedded
+from router_ml.workflow.options import FitOptions
+
+__all__ = ["Trained", "export_router", "train"]
+
+_MODEL, _TRAINED = "model.npz", "trained.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A model, its default threshold, its token lengths, and its cross-validated evaluation (None: no prompt was answered by all tiers)."""
+
+    model: FittedModel
+    threshold: Threshold
+    input_tokens: InputTokens
+    evaluation: Evaluation | None
+
+    def save(self, folder: Path, *, run_id: str | None) -> None:
+        """Write ``model.npz`` and ``trained.json``, all but the evaluation; the inverse of :meth:`load`."""
+        self.model.save(folder / _MODEL)
+        tokens = {name: values.tolist() for name, values in asdict(self.input_tokens).items()}
+        content = {"threshold": asdict(self.threshold), "input_tokens": tokens, "mlflow_run": run_id}
+        (folder / _TRAINED).write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> tuple[Trained, str | None]:
+        """What :meth:`save` wrote, and the id of the MLflow run."""
+        try:
+            content = json.loads((folder / _TRAINED).read_text(encoding="utf-8"))
+            tokens = InputTokens(**{name: np.array(values) for name, values in content["input_tokens"].items()})
+            trained = cls(FittedModel.load(folder / _MODEL), Threshold(**content["threshold"]), tokens, None)
+        except (OSError, ValueError, KeyError, TypeError) as exc:
+            raise InputError(f"{folder} holds no trained model that can be read ({exc}); train it again.") from exc
+        return trained, content["mlflow_run"]
+
+
+def train(
+    observations: Observations,
+    embedded: Embedded,
+    ladder: Ladder,
+    options: FitOptions,
+    *,
+    run: tracking.Run | None = None,
+) -> Trained:
+    """Cross-fit and fit the learner, choose the default threshold, and evaluate out of fold."""
+    from tqdm import tqdm
+
+    run = run or tracking.Run()
+    targets = Targets(
+        meets(observations.quality, ladder, options.bar),
+        observations.quality,
+        observations.output_tokens,
+        observations.cost_usd,
+    )
+    groups = connected_groups(observations.prompt, observations.session_id)
+    folds = group_folds(groups, n_folds=min(options.n_folds, len(np.unique(groups))), random_state=options.random_state)
+    learner = make_learner(
+        options.learner, random_state=options.random_state, on_epoch=run.log_epoch, **options.learner_params
+    )
+    with tqdm(total=options.n_folds, desc=f"fit ({options.learner})", unit="fold", disable=not options.progress) as bar:
+        fitted = crossfit(
+            options.learner, learner, embedded.features, targets, folds, on_fold=lambda: bar.update() and None
+        )
+    input_tokens = InputTokens.fit(embedded.n_chars, observations.input_tokens)
+    complete = observations.complete
+    threshold = choose_threshold(
+        fitted.outputs.p_meets[complete],
+        observations.quality[complete],
+        observations.cost_usd[complete],
+        quality_target=options.quality_target,
+    )
+    evaluation = _cross_validated(fitted, observations, embedded, ladder, targets, input_tokens, threshold, options)
+    return Trained(fitted.model, threshold, input_tokens, evaluation)
+
+
+def _cross_validated(
+    fitted: CrossFitted,
+    observations: Observations,
+    embedded: Embedded,
+    ladder: Ladder,
+    targets: Targets,
+    input_tokens: InputTokens,
+    threshold: Threshold,
+    options: FitOptions,
+) -> Evaluation | None:
+    rows = np.flatnonzero(observations.complete)
+    if len(rows) < MIN_PROMPTS:
+        return None
+    tokens = input_tokens.base + input_tokens.per_char * embedded.n_chars[rows, None]
+    seen = observations.take(rows)
+    return evaluate(
+        fitted.outputs.p_meets[rows],
+        fitted.outputs.quality[rows],
+        ladder.cost_usd(tokens, fitted.outputs.output_tokens[rows]),
+        seen.quality,
+        seen.cost_usd,
+        tiers=ladder.names,
+        default_choice=choose_by_bar(fitted.outputs.p_meets[rows], threshold.threshold),
+        meets=targets.meets[rows],
+        random_state=options.random_state,
+        slices=slices(seen),
+    )
+
+
+def export_router(
+    path: Path,
+    trained: Trained,
+    encoder: Encoder,
+    ladder: Ladder,
+    options: FitOptions,
+    *,
+    parity_prompts: Sequence[str],
+    provenance: Mapping[str, Any],
+) -> Parity:
+    """Write the artifact, with its provenance; see :func:`router_ml.learning.export.export`."""
+    return export(
+        path,
+        encoder,
+        trained.model,
+        ladder=ladder,
+        bar=options.bar.to_dict(),
+        thresholds=[trained.threshold],
+        input_tokens=trained.input_tokens,
+        provenance={**provenance, "git_commit": _git_commit(), "versions": _versions()},
+        parity_prompts=parity_prompts,
+    )
+
+
+def _git_commit() -> str | None:
+    try:
+        found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=False)
+    except OSError:
+        return None
+    return found.stdout.strip() or None if found.returncode == 0 else None
+
+
+def _versions() -> dict[str, str]:
+    packages = (
+        "router-ml",
+        "numpy",
+        "scikit-learn",
+        "torch",
+        "onnx",
+        "onnxruntime",
+        "tokenizers",
+        "sentence-transformers",
+    )
+    versions = {}
+    for package in packages:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "unknown"
+    return versions

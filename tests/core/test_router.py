@@ -1,0 +1,253 @@
+"""What a router decides, and what it refuses."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from router_ml.core.artifact import Artifact, read_artifact
+from router_ml.core.router import Decision, Router
+from router_ml.errors import ArtifactError, InputError, QueryError
+from router_ml.ladder import Ladder
+
+QUERIES = [f"Question {i}: " + "why is that so? " * (i * 37 % 50) for i in range(600)]
+"""More than two runs of the graph, of lengths that are out of order."""
+
+
+@pytest.fixture(scope="module")
+def loaded(artifact: Path) -> Artifact:
+    return read_artifact(artifact)
+
+
+@pytest.fixture(scope="module")
+def router(loaded: Artifact) -> Router:
+    return Router(loaded)
+
+
+def with_windows(artifact: Artifact, *windows: int | None) -> Router:
+    ladder = Ladder(
+        tuple(dataclasses.replace(t, context_window=w) for t, w in zip(artifact.metadata.ladder, windows, strict=True))
+    )
+    return Router(dataclasses.replace(artifact, metadata=dataclasses.replace(artifact.metadata, ladder=ladder)))
+
+
+def test_load_answers_as_the_artifact_does(artifact: Path, router: Router) -> None:
+    assert Router.load(artifact).route("Hello") == router.route("Hello")
+
+
+def test_a_router_can_be_loaded_with_more_threads(artifact: Path, router: Router) -> None:
+    assert Router.load(artifact, threads=2).route("Hello").tier == router.route("Hello").tier
+
+
+def test_route_is_a_batch_of_one(router: Router) -> None:
+    assert router.route("Hello") == router.route_batch(["Hello"])[0]
+
+
+def test_a_decision_holds_what_was_predicted(router: Router) -> None:
+    decision, prediction = router.route("Hello"), router.predict(["Hello"])
+    k = router.ladder.index(decision.tier)
+    expected = (prediction.p_meets[0, k], prediction.quality[0, k], prediction.cost_usd[0, k])
+    assert (decision.p_meets, decision.quality, decision.cost_usd) == expected
+
+
+def test_a_batch_keeps_its_order(router: Router) -> None:
+    alone = [router.predict([q]).p_meets[0] for q in QUERIES[::50]]
+    np.testing.assert_allclose(router.predict(QUERIES).p_meets[::50], alone, atol=1e-5)
+
+
+def test_predictions_have_a_row_a_query_and_a_column_a_tier(router: Router) -> None:
+    prediction = router.predict(QUERIES)
+    tables = (
+        prediction.p_meets,
+        prediction.quality,
+        prediction.output_tokens,
+        prediction.cost_usd,
+        prediction.input_tokens,
+    )
+    assert {t.shape for t in tables} == {(600, 3)}
+
+
+def test_novelty_is_one_figure_a_query(router: Router) -> None:
+    assert router.predict(QUERIES).novelty.shape == (600,)
+
+
+@pytest.mark.parametrize("name", ["p_meets", "quality"])
+def test_probabilities_and_qualities_lie_between_0_and_1(router: Router, name: str) -> None:
+    values = getattr(router.predict(QUERIES), name)
+    assert ((values >= 0) & (values <= 1)).all()
+
+
+def test_cost_is_what_the_ladder_asks_for_the_tokens(router: Router) -> None:
+    prediction = router.predict(["Hello", "x" * 1000])
+    expected = router.ladder.cost_usd(prediction.input_tokens, prediction.output_tokens)
+    np.testing.assert_array_equal(prediction.cost_usd, expected)
+
+
+def test_a_longer_prompt_costs_more_to_read(router: Router) -> None:
+    short, long = router.predict(["x " * 10, "x " * 10_000]).input_tokens
+    assert (long > short).all()
+
+
+def test_no_queries_give_no_decisions(router: Router) -> None:
+    assert router.route_batch([]) == []
+
+
+def test_no_queries_give_empty_tables(router: Router) -> None:
+    assert router.predict([]).cost_usd.shape == (0, 3)
+
+
+def test_a_string_and_its_message_are_one_query(router: Router) -> None:
+    assert router.route([{"role": "user", "content": "Hello"}]) == router.route("Hello")
+
+
+def test_text_without_a_known_token_is_answered(router: Router) -> None:
+    assert router.route("\ue000").tier in router.ladder.names
+
+
+def test_a_prompt_of_5_mb_is_answered_where_no_window_is_known(loaded: Artifact) -> None:
+    assert with_windows(loaded, None, None, None).route("word " * 1_000_000, threshold=0).tier == "nano"
+
+
+def test_many_threads_decide_as_one_does(router: Router) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(router.route, QUERIES[:200])) == [router.route(q) for q in QUERIES[:200]]
+
+
+# Knobs
+
+
+def test_threshold_0_takes_the_cheapest_tier(router: Router) -> None:
+    assert {d.tier for d in router.route_batch(QUERIES, threshold=0)} == {"nano"}
+
+
+def test_threshold_1_takes_the_likeliest_where_none_is_certain(router: Router) -> None:
+    p_meets = router.predict(QUERIES).p_meets
+    chosen = [router.ladder.index(d.tier) for d in router.route_batch(QUERIES, threshold=1)]
+    assert chosen == p_meets.argmax(axis=1).tolist()
+
+
+def test_without_a_threshold_the_artifacts_first_is_used(router: Router) -> None:
+    assert router.route("Hello").knob == router.metadata.thresholds[0].threshold
+
+
+def test_a_threshold_given_is_in_the_decision(router: Router) -> None:
+    assert router.route("Hello", threshold=0.25).knob == 0.25
+
+
+def test_value_at_lam_0_takes_the_best_quality(router: Router) -> None:
+    quality = router.predict(QUERIES).quality
+    chosen = [router.ladder.index(d.tier) for d in router.route_batch(QUERIES, policy="value", lam=0)]
+    assert chosen == quality.argmax(axis=1).tolist()
+
+
+def test_value_at_a_huge_lam_takes_the_cheapest_tier(router: Router) -> None:
+    cost = router.predict(QUERIES).cost_usd
+    chosen = [router.ladder.index(d.tier) for d in router.route_batch(QUERIES, policy="value", lam=1e12)]
+    assert chosen == cost.argmin(axis=1).tolist()
+
+
+def test_only_allowed_tiers_are_chosen(router: Router) -> None:
+    assert {d.tier for d in router.route_batch(QUERIES, threshold=0, allowed=["full", "mini"])} == {"mini"}
+
+
+def test_a_tier_may_be_allowed_by_its_models_name(router: Router) -> None:
+    assert router.route("Hello", allowed={"gpt-4.1"}).tier == "full"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"threshold": -0.1}, r"-0\.1.*\[0, 1\]"),
+        ({"threshold": 1.5}, r"1\.5.*\[0, 1\]"),
+        ({"threshold": math.nan}, "nan"),
+        ({"threshold": "high"}, "'high'"),
+        ({"threshold": 10**400}, "threshold is 1000"),
+        ({"lam": 1.0}, "'lam' belongs"),
+        ({"policy": "value"}, "'lam' is None"),
+        ({"policy": "value", "lam": -1}, "-1"),
+        ({"policy": "value", "lam": math.inf}, "inf"),
+        ({"policy": "value", "lam": "much"}, "'much'"),
+        ({"policy": "value", "lam": 1.0, "threshold": 0.5}, "'threshold' belongs"),
+        ({"policy": "cheap"}, "'cheap'.*'bar' or 'value'"),
+        ({"allowed": []}, "non-empty"),
+        ({"allowed": "mini"}, "non-empty collection"),
+        ({"allowed": ["huge"]}, "'huge'.*nano, mini, full"),
+    ],
+)
+def test_an_option_out_of_range_is_refused(router: Router, options: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        router.route("Hello", **options)
+
+
+@pytest.mark.parametrize("query", ["", " ", "a\0", "\ud800", None, b"x", [{"role": "user"}]])
+def test_what_is_no_query_is_refused(router: Router, query: Any) -> None:
+    with pytest.raises(QueryError):
+        router.route(query)
+
+
+def test_a_string_is_no_batch(router: Router) -> None:
+    with pytest.raises(InputError, match="one string"):
+        router.predict("Hello")
+
+
+# Context windows
+
+
+def test_a_tier_whose_window_is_too_small_is_passed_over(loaded: Artifact) -> None:
+    assert with_windows(loaded, 100, None, None).route("word " * 1000, threshold=0).tier == "mini"
+
+
+def test_a_short_prompt_still_goes_to_the_small_window(loaded: Artifact) -> None:
+    decisions = with_windows(loaded, 100, None, None).route_batch(["word " * 1000, "Hi"], threshold=0)
+    assert [d.tier for d in decisions] == ["mini", "nano"]
+
+
+def test_a_prompt_too_long_for_every_tier_is_refused_naming_each(loaded: Artifact) -> None:
+    with pytest.raises(QueryError, match=r"nano: about [\d,]+ tokens.*100; mini: .*200; full: .*300\)"):
+        with_windows(loaded, 100, 200, 300).route("word " * 10_000)
+
+
+def test_the_refusal_says_which_tiers_were_not_allowed(loaded: Artifact) -> None:
+    with pytest.raises(QueryError, match="full: not allowed"):
+        with_windows(loaded, 100, 200, None).route("word " * 10_000, allowed={"nano", "mini"})
+
+
+# What a decision says
+
+
+@pytest.mark.parametrize(
+    ("options", "reason", "says"),
+    [
+        ({"threshold": 0.0}, "meets_bar", "nano is the cheapest tier whose answer is likely enough"),
+        ({"threshold": 1.0}, "none_meets_bar", "No tier reaches the threshold of 100%"),
+        ({"policy": "value", "lam": 0.0}, "best_value", "has the best expected quality"),
+        ({"allowed": {"mini"}}, "only_tier", "mini is the only tier that may take this query."),
+    ],
+)
+def test_a_decision_says_why(router: Router, options: dict[str, Any], reason: str, says: str) -> None:
+    decision = router.route("Prove it.", **options)
+    assert (decision.reason, says in decision.explanation) == (reason, True)
+
+
+def test_the_sentence_of_a_met_bar_holds_both_probabilities() -> None:
+    decision = Decision("mini", "gpt-4.1-mini", 0.834, 0.8, 0.001, "bar", 0.8, "meets_bar")
+    assert decision.explanation.endswith("(83%, threshold 80%).")
+
+
+# Files that pass the checks of their bytes and still can't be run
+
+
+def test_a_graph_that_onnxruntime_cannot_load_is_refused(loaded: Artifact) -> None:
+    with pytest.raises(ArtifactError, match="onnxruntime"):
+        Router(dataclasses.replace(loaded, model=b"\x3a\x03abc"))
+
+
+def test_a_tokenizer_that_cannot_be_read_is_refused(loaded: Artifact) -> None:
+    with pytest.raises(ArtifactError, match="tokenizer"):
+        Router(dataclasses.replace(loaded, tokenizer="{}"))

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from router_ml.errors import InputError
+from router_ml.evaluation import brier, ece, reliability
+from router_ml.evaluation.calibration import wilson_interval
+
+pairs = arrays(np.float64, st.tuples(st.integers(1, 60), st.just(2)), elements=st.floats(0, 1))
+
+
+def test_ece_of_a_worked_example():
+    # Two bins: predicted .1, observed .5; predicted .8, observed 1.
+    assert ece([0.1, 0.8, 0.1, 0.8], [0, 1, 1, 1], n_bins=2) == pytest.approx(0.3)
+
+
+def test_brier_of_a_worked_example():
+    assert brier([0.1, 0.8, 0.1, 0.8], [0, 1, 1, 1]) == pytest.approx((0.01 + 0.04 + 0.81 + 0.04) / 4)
+
+
+def test_what_was_not_tried_is_left_out():
+    p, y = [0.1, 0.8, 0.1, 0.8, 0.5], [0, 1, 1, 1, np.nan]
+    assert ece(p, y, n_bins=2) == ece(p[:4], y[:4], n_bins=2)
+    assert brier(p, y) == brier(p[:4], y[:4])
+    assert reliability(p, y).count.sum() == 4
+
+
+def test_nothing_observed_gives_nan_and_no_bins():
+    assert np.isnan(ece([0.5], [np.nan]))
+    assert np.isnan(brier([0.5], [np.nan]))
+    assert reliability([0.5], [np.nan]).count.size == 0
+
+
+def test_bins_have_equal_mass():
+    rng = np.random.default_rng(0)
+    found = reliability(rng.random(150) ** 3, rng.integers(0, 2, 150))
+    assert found.count.tolist() == [10] * 15
+    assert (np.diff(found.predicted) > 0).all()
+
+
+def test_equal_predictions_share_one_bin_whatever_their_order():
+    found = reliability(np.full(100, 0.3), np.arange(100) < 30)
+    assert found.count.tolist() == [100]
+    assert ece(np.full(100, 0.3), np.arange(100) < 30) == pytest.approx(0)
+
+
+@pytest.mark.parametrize(
+    ("share", "count", "low", "high"), [(0.5, 10, 0.2366, 0.7634), (0.0, 10, 0.0, 0.2775), (1.0, 10, 0.7225, 1.0)]
+)
+def test_wilson_intervals_agree_with_published_ones(share, count, low, high):
+    found = wilson_interval(np.array([share]), np.array([count]))
+    np.testing.assert_allclose(np.ravel(found), [low, high], atol=5e-5)
+
+
+def test_wilson_intervals_cover_95_percent():
+    rng = np.random.default_rng(0)
+    share = rng.binomial(40, 0.3, 2000) / 40
+    low, high = wilson_interval(share, np.full(2000, 40))
+    assert np.mean((low <= 0.3) & (high >= 0.3)) == pytest.approx(0.95, abs=0.025)
+
+
+def test_noise_alone_gives_the_ece_that_the_docstring_says():
+    rng = np.random.default_rng(0)
+    p = 0.5 + 0.01 * rng.random((200, 1500))
+    found = np.mean([ece(row, rng.random(1500) < row) for row in p])
+    assert found == pytest.approx(0.4 * np.sqrt(15 / 1500), rel=0.1)
+
+
+@given(pairs, st.integers(1, 20))
+def test_ece_and_brier_are_in_0_1_and_bins_hold_their_mean(table, n_bins):
+    p, y = table.T
+    found = reliability(p, y, n_bins)
+    assert 0 <= ece(p, y, n_bins) <= 1
+    assert 0 <= brier(p, y) <= 1
+    assert found.count.sum() == len(p)
+    assert ((found.low <= found.observed + 1e-12) & (found.observed - 1e-12 <= found.high)).all()
+
+
+@given(pairs)
+def test_the_order_of_rows_does_not_matter(table):
+    p, y = table.T
+    assert ece(p[::-1], y[::-1]) == pytest.approx(ece(p, y), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("p", "y", "n_bins", "message"),
+    [
+        ([0.1, 1.2], [0, 1], 15, "outside"),
+        ([0.1, np.nan], [0, 1], 15, "p holds NaN"),
+        ([0.1, 0.2], [0, 2], 15, "y holds values outside"),
+        ([0.1, 0.2], [0], 15, "y has shape"),
+        ([0.1, 0.2], [0, 1], 0, "n_bins is 0"),
+    ],
+)
+def test_mistakes_are_named(p, y, n_bins, message):
+    with pytest.raises(InputError, match=message):
+        reliability(p, y, n_bins)

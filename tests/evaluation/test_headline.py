@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import pytest
+
+from router_ml.evaluation import BootstrapResult, Difference, FrontierMetrics, Interval, RouterIntervals
+from router_ml.evaluation.headline import headline, is_better
+
+nan = float("nan")
+
+
+def reported(gap, aiq, save_100=(0.4, 0.3, 0.5), save_95=(0.6, 0.5, 0.7), plain_gap=0.5):
+    gap, aiq, save_100, save_95 = (Interval(*figures) for figures in (gap, aiq, save_100, save_95))
+    own = RouterIntervals(Interval(0.8, 0.7, 0.9), gap, save_100, save_95)
+    zero = Interval(0.75, 0.7, 0.8)
+    result = BootstrapResult(10, 0.95, {"r": own}, zero, zero, (Difference("r", "zero router", aiq, gap),))
+    plain = FrontierMetrics(0.8, 0.75, 0.9, plain_gap, 0.4, 0.6, 1.0, 2.0)
+    return headline("r", plain, result, "full"), is_better("r", plain, result)
+
+
+def test_a_better_router_says_how_much_it_closes_and_saves():
+    assert reported((0.42, 0.3, 0.5), (0.05, 0.04, 0.06)) == (
+        "The router closes 42.0 % (95 % interval 30.0 % to 50.0 %) of the gap between the zero router and the oracle, "
+        "and matches the best single tier (full) at 40.0 % (95 % interval 30.0 % to 50.0 %) less cost.",
+        True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("save_100", "said"),
+    [
+        (
+            (0.4, nan, 0.5),
+            "; it reaches the quality of the best single tier (full), though not in every resample. At 95 %",
+        ),
+        ((-0.1, nan, 0.5), "; it saves nothing at the quality of the best single tier (full). At 95 %"),
+        ((nan, nan, 0.5), "; it doesn't reach the quality of the best single tier (full). At 95 %"),
+    ],
+)
+def test_a_saving_that_is_not_sure_is_not_promised(save_100, said):
+    text, better = reported((0.42, 0.3, 0.5), (0.05, 0.04, 0.06), save_100)
+    assert better
+    assert said in text
+    assert text.endswith("of that quality it costs 60.0 % (95 % interval 50.0 % to 70.0 %) less.")
+
+
+def test_a_router_that_saves_nothing_at_all_promises_nothing():
+    text, _ = reported((0.42, 0.3, 0.5), (0.05, 0.04, 0.06), (nan, nan, nan), (nan, nan, nan))
+    assert text.endswith("; it doesn't reach the quality of the best single tier (full).")
+
+
+@pytest.mark.parametrize(
+    ("gap", "aiq", "plain_gap", "verdict"),
+    [
+        ((0.02, -0.1, 0.1), (0.001, -0.01, 0.01), 0.1, "does as well."),
+        ((0.02, 0.01, 0.1), (0.001, 0.0005, 0.01), 0.0, "does as well."),
+        ((-0.3, -0.4, -0.2), (-0.03, -0.04, -0.02), -0.3, "does better."),
+        ((0.0, 0.0, 0.0), (1e-16, 1e-16, 1e-16), 1e-15, "does as well."),
+    ],
+)
+def test_a_router_that_does_not_beat_the_zero_router_says_so_first(gap, aiq, plain_gap, verdict):
+    text, better = reported(gap, aiq, plain_gap=plain_gap)
+    assert not better
+    assert text.startswith("NO BETTER than the zero router: the router closes ")
+    assert "(AIQ 0.8000 against 0.7500)" in text
+    assert text.endswith(verdict)
+
+
+def test_where_the_oracle_gains_nothing_no_router_can():
+    text, better = reported((nan, nan, nan), (0.0, 0.0, 0.0), plain_gap=nan)
+    assert not better
+    assert text.startswith("NO BETTER than the zero router: on these prompts even the oracle gains nothing over it")

@@ -1,0 +1,234 @@
+"""Export: the artifact answers as the trained model does, or there is none; and the threshold it carries."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from router_ml import Router
+from router_ml.core.artifact import Threshold
+from router_ml.core.policy import choose_by_bar
+from router_ml.errors import ExportError
+from router_ml.learning.encoders import Encoder, load_encoder
+from router_ml.learning.encoders.openai import OpenAIEncoder
+from router_ml.learning.export import InputTokens, Parity, check_parity, export
+from router_ml.learning.learners import LEARNERS, make_learner
+from router_ml.learning.model import FittedModel, crossfit
+from router_ml.learning.targets import Targets, features
+from router_ml.learning.thresholds import choose_threshold
+from router_ml.traffic.labels import Bar, meets
+from router_ml.traffic.observations import Observations, observe
+from router_ml.traffic.sample import sample_ladder, simulate
+
+BAR = Bar(0.5)
+
+
+class World(NamedTuple):
+    """Simulated traffic, embedded."""
+
+    encoder: Encoder
+    observations: Observations
+    X: np.ndarray
+    targets: Targets
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    encoder = load_encoder("static")
+    observations = observe(simulate(300, random_state=0), sample_ladder())
+    lengths = np.array([len(p) for p in observations.prompt], dtype=np.float64)
+    X = features(encoder.encode(observations.prompt.tolist()), lengths)
+    quality = observations.quality
+    targets = Targets(meets(quality, sample_ladder(), BAR), quality, observations.output_tokens, observations.cost_usd)
+    return World(encoder, observations, X, targets)
+
+
+def fit(world: World, name: str) -> FittedModel:
+    learner: Any = make_learner(name, **({"hidden": 16, "max_epochs": 3} if name == "mlp" else {}))
+    learner.tune = lambda *_: learner
+    return crossfit(name, learner, world.X, world.targets, np.arange(300) % 2).model
+
+
+@pytest.fixture(scope="module")
+def model(world: World) -> FittedModel:
+    return fit(world, "logistic")
+
+
+def write(path: Path, world: World, model: FittedModel, **changes: Any) -> Parity:
+    settings: dict[str, Any] = {
+        "encoder": world.encoder,
+        "model": model,
+        "ladder": sample_ladder(),
+        "bar": BAR.to_dict(),
+        "thresholds": [Threshold("default", 0.5, None, None, None, None, "none")],
+        "input_tokens": InputTokens(np.zeros(3), np.full(3, 0.25)),
+        "provenance": {},
+        "parity_prompts": world.observations.prompt[:40].tolist(),
+    }
+    return export(path, **{**settings, **changes})
+
+
+@pytest.mark.parametrize("name", list(LEARNERS))
+def test_artifact_answers_as_the_trained_model_does(world: World, name: str, tmp_path: Path) -> None:
+    fitted = fit(world, name)
+    write(tmp_path / "router.onnx", world, fitted)
+    got = Router.load(tmp_path / "router.onnx").predict(world.observations.prompt.tolist())
+    expected = fitted.predict(world.X)
+
+    np.testing.assert_allclose(got.p_meets, expected.p_meets, atol=1e-4)
+    np.testing.assert_allclose(got.quality, expected.quality, atol=1e-4)
+    np.testing.assert_allclose(got.output_tokens, expected.output_tokens, rtol=1e-3)
+    np.testing.assert_allclose(got.novelty, expected.novelty, rtol=1e-2)
+
+
+def test_parity_is_reported(world: World, model: FittedModel, tmp_path: Path) -> None:
+    parity = write(tmp_path / "router.onnx", world, model)
+
+    assert (parity.n_prompts, parity.agreement) == (40, 1.0)
+    assert parity.max_difference <= 1e-4
+
+
+def test_artifact_carries_bar_learner_and_encoder(world: World, model: FittedModel, tmp_path: Path) -> None:
+    write(tmp_path / "router.onnx", world, model)
+    metadata = Router.load(tmp_path / "router.onnx").metadata
+
+    assert metadata.bar == BAR.to_dict()
+    assert metadata.learner == {"name": "logistic", "params": model.params}
+    assert metadata.encoder == {"name": "static", "sha256": world.encoder.fingerprint}
+
+
+def test_same_input_gives_the_same_bytes(world: World, model: FittedModel, tmp_path: Path) -> None:
+    for name in ("a.onnx", "b.onnx"):
+        write(tmp_path / name, world, model)
+
+    assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+
+
+def test_encoder_over_the_network_is_refused_with_the_reason(world: World, model: FittedModel, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="'openai:m' embeds over the network"):
+        write(tmp_path / "router.onnx", world, model, encoder=OpenAIEncoder("m"))
+
+
+class Contradicting(FittedModel):
+    """Its graph is the trained model's, and its own predictions are a little off."""
+
+    def predict(self, X: np.ndarray) -> Any:
+        # Named in full: a dataclass with slots is remade, which breaks super().
+        outputs = FittedModel.predict(self, X)
+        return dataclasses.replace(outputs, p_meets=outputs.p_meets + 0.001)
+
+
+def contradicting(model: FittedModel) -> Contradicting:
+    return Contradicting(model.name, model.learner, model.calibration, model.novelty)
+
+
+def test_graph_that_disagrees_fails_the_export(world: World, model: FittedModel, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"p_meets differs by up to 0\.001"):
+        write(tmp_path / "router.onnx", world, contradicting(model))
+
+
+def test_failed_export_leaves_nothing_behind(world: World, model: FittedModel, tmp_path: Path) -> None:
+    with pytest.raises(ExportError):
+        write(tmp_path / "router.onnx", world, contradicting(model))
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_failed_export_leaves_the_artifact_that_was_there(world: World, model: FittedModel, tmp_path: Path) -> None:
+    path = tmp_path / "router.onnx"
+    path.write_bytes(b"earlier")
+    with pytest.raises(ExportError):
+        write(path, world, contradicting(model))
+
+    assert path.read_bytes() == b"earlier"
+
+
+def test_parity_with_a_model_of_another_calibration_fails(world: World, model: FittedModel, tmp_path: Path) -> None:
+    write(tmp_path / "router.onnx", world, model)
+    calibration = dataclasses.replace(model.calibration, meets=model.calibration.meets + 0.1)
+    router, other = Router.load(tmp_path / "router.onnx"), dataclasses.replace(model, calibration=calibration)
+
+    with pytest.raises(ExportError, match="doesn't answer as the trained model does"):
+        check_parity(router, world.encoder, other, world.observations.prompt[:40].tolist())
+
+
+def test_export_without_a_prompt_to_check_on_fails(world: World, model: FittedModel, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="no prompt to check"):
+        write(tmp_path / "router.onnx", world, model, parity_prompts=[])
+
+
+def test_place_that_cannot_be_written_is_an_export_error(world: World, model: FittedModel, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(ExportError, match="can't be written"):
+        write(tmp_path / "file" / "router.onnx", world, model)
+
+
+def test_input_tokens_line_is_recovered() -> None:
+    n_chars = np.array([100.0, 200.0, 400.0])
+    fitted = InputTokens.fit(n_chars, np.column_stack([10 + 0.3 * n_chars, [np.nan, 50, 100]]))
+
+    assert fitted.base == pytest.approx([10, 0])
+    assert fitted.per_char == pytest.approx([0.3, 0.25])
+
+
+def test_input_tokens_not_logged_are_a_quarter_of_the_characters() -> None:
+    fitted = InputTokens.fit(np.array([100.0]), np.array([[np.nan]]))
+
+    assert (fitted.base.tolist(), fitted.per_char.tolist()) == ([0], [0.25])
+
+
+def test_input_tokens_never_fall_with_the_length() -> None:
+    fitted = InputTokens.fit(np.array([100.0, 200.0]), np.array([[40.0], [20.0]]))
+
+    assert (fitted.base[0], fitted.per_char[0]) == (0, pytest.approx(60 / 300))
+
+
+# Four prompts, two tiers at 1 and 4 USD. The small tier does well on the first two, where it is likeliest to.
+P_MEETS = np.array([[0.9, 0.95], [0.7, 0.9], [0.4, 0.9], [0.2, 0.8]])
+QUALITY = np.array([[1.0, 1.0], [1.0, 1.0], [0.0, 1.0], [0.0, 1.0]])
+COST = np.tile([1.0, 4.0], (4, 1))
+
+
+def test_cheapest_threshold_that_keeps_the_quality_is_chosen() -> None:
+    # The large tier alone: quality 1 at 4 USD. All of it takes large on prompts 3 and 4: (1 + 1 + 4 + 4) / 4 = 2.5 USD,
+    # for any threshold over 0.4 and up to 0.7.
+    threshold = choose_threshold(P_MEETS, QUALITY, COST, quality_target=1.0)
+
+    assert 0.4 < threshold.threshold <= 0.7
+    assert (threshold.quality, threshold.cost_usd) == (1.0, 2.5)
+    assert (threshold.best_single_quality, threshold.best_single_cost_usd) == (1.0, 4.0)
+
+
+def test_lower_target_saves_more() -> None:
+    # Three quarters of the quality: large on prompt 4 alone, (1 + 1 + 1 + 4) / 4 = 1.75 USD.
+    threshold = choose_threshold(P_MEETS, QUALITY, COST, quality_target=0.75)
+
+    assert 0.2 < threshold.threshold <= 0.4
+    assert (threshold.quality, threshold.cost_usd) == (0.75, 1.75)
+
+
+def test_target_out_of_reach_gives_the_best_quality_there_is() -> None:
+    # The router sends the prompts the wrong way round, so that no setting reaches the large tier's 0.75; the
+    # likeliest tier is the small one everywhere, which is right on one prompt in four.
+    quality = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [0.0, 1.0]])
+    threshold = choose_threshold(np.tile([0.6, 0.4], (4, 1)), quality, COST, quality_target=1.0)
+
+    assert (threshold.quality, threshold.cost_usd) == (0.25, 1.0)
+
+
+def test_threshold_can_be_used_as_it_is_by_the_core() -> None:
+    # All thresholds tie here, those over 1 among them.
+    threshold = choose_threshold(np.full((4, 2), 0.5), QUALITY, COST, quality_target=0.1).threshold
+
+    assert choose_by_bar(np.full((1, 2), 0.5), threshold).tolist() == [0]
+
+
+def test_nothing_to_compare_gives_the_plain_default() -> None:
+    empty = np.empty((0, 3))
+
+    assert choose_threshold(empty, empty, empty, quality_target=1.0).threshold == 0.5

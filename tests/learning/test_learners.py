@@ -1,0 +1,273 @@
+"""The learners: what all of them must do, then what each promises of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.metrics import roc_auc_score
+
+from router_ml.errors import InputError
+from router_ml.learning.calibration import Calibration
+from router_ml.learning.graph import Graph
+from router_ml.learning.learners import LEARNERS, make_learner
+from router_ml.learning.model import FittedModel
+from router_ml.learning.novelty import Novelty
+from router_ml.learning.targets import Scores, Targets, expit
+
+Draw = Callable[..., tuple[np.ndarray, Targets]]
+
+every_learner = pytest.mark.parametrize("name", list(LEARNERS))
+
+
+def learner(name: str, **params: Any) -> Any:
+    """Small enough for a test."""
+    small = {
+        "logistic": {"C": 0.1, "C_quality": 0.1},
+        "knn": {"k": 32},
+        "mlp": {"hidden": 16, "max_epochs": 15, "lr": 1e-2},
+    }
+    return make_learner(name, **{**small[name], **params})
+
+
+def equal(a: Scores, b: Scores) -> bool:
+    return all(np.array_equal(getattr(a, f), getattr(b, f)) for f in ("meets", "quality", "log_tokens"))
+
+
+def with_tier(targets: Targets, tier: int, value: float) -> Targets:
+    """The same, with one tier's every cell set to a value."""
+    cells = [getattr(targets, f.name).copy() for f in fields(targets)]
+    for c in cells:
+        c[:, tier] = value
+    return Targets(*cells)
+
+
+@every_learner
+def test_planted_signal_is_learned(name: str, draw: Draw) -> None:
+    X, targets = draw(600)
+    X_new, new = draw(600, seed=1)
+    scores = learner(name).fit(X, targets).predict(X_new)
+
+    assert min(roc_auc_score(new.meets[:, t], scores.meets[:, t]) for t in range(3)) > 0.8
+
+
+@every_learner
+def test_cells_not_tried_are_left_out_not_counted_as_failures(name: str, draw: Draw) -> None:
+    # Every answer there is is good; two in three cells are missing. Filled in with 0, the mean would be a third.
+    X, targets = draw(500, tried=1 / 3)
+    always = Targets(*(np.where(np.isnan(targets.meets), np.nan, value) for value in (1.0, 0.9, 50.0, 1.0)))
+    scores = learner(name).fit(X, always).predict(X)
+
+    assert expit(scores.meets).min() > 0.8
+    assert expit(scores.quality).mean() == pytest.approx(0.9, abs=0.08)
+    assert np.exp(scores.log_tokens).mean() == pytest.approx(50, rel=0.1)
+
+
+@pytest.mark.parametrize("name", ["logistic", "knn"])
+def test_one_tiers_answers_say_nothing_of_another(name: str, draw: Draw) -> None:
+    X, targets = draw(300)
+    one = learner(name).fit(X, targets).predict(X)
+    other = learner(name).fit(X, with_tier(targets, 2, np.nan)).predict(X)
+
+    assert np.allclose(one.meets[:, :2], other.meets[:, :2])
+
+
+@every_learner
+@pytest.mark.parametrize("value", [np.nan, 0.0, 1.0])
+def test_tier_with_nothing_to_tell_apart_gets_finite_scores(name: str, value: float, draw: Draw) -> None:
+    X, targets = draw(200)
+    scores = learner(name).fit(X, with_tier(targets, 1, value)).predict(X)
+
+    assert all(np.isfinite(getattr(scores, f)).all() for f in ("meets", "quality", "log_tokens"))
+
+
+@pytest.mark.parametrize("name", ["logistic", "knn"])
+@pytest.mark.parametrize("value", [np.nan, 0.0, 1.0])
+def test_tier_with_nothing_to_tell_apart_gets_one_score(name: str, value: float, draw: Draw) -> None:
+    X, targets = draw(200)
+    scores = learner(name).fit(X, with_tier(targets, 1, value)).predict(X)
+
+    assert np.ptp(scores.meets[:, 1]) < 1e-5
+
+
+@every_learner
+def test_same_input_gives_the_same_scores(name: str, draw: Draw) -> None:
+    X, targets = draw(200)
+    first, second = (learner(name, random_state=7).fit(X, targets).predict(X) for _ in range(2))
+
+    assert equal(first, second)
+
+
+@every_learner
+def test_tune_gives_an_unfitted_copy_and_leaves_the_original(name: str, draw: Draw) -> None:
+    X, targets = draw(150)
+    original = learner(name)
+    before = original.get_params()
+    tuned = original.tune(X, targets, np.arange(150) % 3)
+
+    assert not [k for k in vars(tuned) if k.endswith("_")]
+    assert original.get_params() == before
+
+
+@every_learner
+def test_clone_has_the_same_params_and_nothing_fitted(name: str, draw: Draw) -> None:
+    fitted = learner(name).fit(*draw(60))
+    copy = clone(fitted)
+
+    assert copy.get_params() == fitted.get_params()
+    assert not [k for k in vars(copy) if k.endswith("_")]
+
+
+@every_learner
+def test_graph_answers_as_numpy_does(name: str, draw: Draw, run_graph: Callable[..., list[np.ndarray]]) -> None:
+    X, targets = draw(300, tried=0.7)
+    fitted = learner(name).fit(X, targets)
+    model = FittedModel(name, fitted, Calibration.fit(fitted.predict(X), targets), Novelty.fit(X))
+
+    def build(graph: Graph, x: str) -> list[str]:
+        outputs, novelty = model.to_graph(graph, x)
+        return [*outputs, novelty]
+
+    X_new, _ = draw(200, seed=1)
+    got, expected = run_graph(build, X_new), model.predict(X_new)
+
+    np.testing.assert_allclose(got[0], expected.p_meets, atol=1e-4)
+    np.testing.assert_allclose(got[1], expected.quality, atol=1e-4)
+    np.testing.assert_allclose(got[2], expected.output_tokens, rtol=1e-3)
+    np.testing.assert_allclose(got[3], expected.novelty, rtol=1e-3)
+
+
+def test_unknown_learner_is_an_error_that_names_the_known_ones() -> None:
+    with pytest.raises(InputError, match="choose from logistic, knn, mlp"):
+        make_learner("forest")
+
+
+def test_unknown_parameter_is_an_error() -> None:
+    with pytest.raises(InputError, match=r"'knn' has no parameter \['C'\]"):
+        make_learner("knn", C=1)
+
+
+def test_random_state_is_accepted_by_learners_that_have_none() -> None:
+    assert make_learner("knn", random_state=1, on_epoch=None, k=3).get_params() == {"k": 3}  # type: ignore[attr-defined]
+
+
+def test_logistic_recovers_the_mean_of_fractional_qualities(draw: Draw) -> None:
+    X, targets = draw(2000)
+    scores = learner("logistic", C_quality=10).fit(X, targets).predict(X)
+
+    assert expit(scores.quality).mean(axis=0) == pytest.approx(targets.quality.mean(axis=0), abs=1e-3)
+
+
+def test_logistic_recovers_a_planted_line_from_fractional_qualities() -> None:
+    X = np.random.default_rng(0).normal(size=(3000, 2)).astype(np.float32)
+    quality = expit(1.5 * X[:, [0]] - 0.5)
+    targets = Targets((quality > 0.5).astype(float), quality, np.ones_like(quality), quality)
+    fitted = learner("logistic", C_quality=1e4).fit(X, targets)
+
+    assert fitted.coef_[:, 1] == pytest.approx([1.5, 0], abs=0.01)
+    assert fitted.intercept_[1] == pytest.approx(-0.5, abs=0.01)
+
+
+def test_logistic_expects_as_many_tokens_as_there_were(draw: Draw) -> None:
+    X, targets = draw(1000)
+    expected = np.exp(learner("logistic").fit(X, targets).predict(X).log_tokens)
+
+    assert expected.sum(axis=0) == pytest.approx(targets.output_tokens.sum(axis=0), rel=1e-3)
+
+
+def test_logistic_tunes_to_stronger_regularisation_on_noise_than_on_signal(draw: Draw) -> None:
+    folds = np.arange(300) % 5
+    noise, signal = (
+        make_learner("logistic").tune(*draw(300, strength=strength, tried=0.9), folds).C  # type: ignore[attr-defined]
+        for strength in (0, 4)
+    )
+
+    # On average: for a single tier, noise may look like signal.
+    assert np.log(noise).mean() < np.log(signal).mean() - 1
+
+
+def test_logistic_takes_regularisation_per_tier(draw: Draw) -> None:
+    X, targets = draw(300)
+    spread = np.ptp(learner("logistic", C=[1e-6, 1.0, 1.0]).fit(X, targets).predict(X).meets, axis=0)
+
+    assert spread[0] < 0.1 < 1 < spread[1]
+
+
+def test_logistic_gives_a_constant_column_no_weight(draw: Draw) -> None:
+    X, targets = draw(200)
+    X[:, 3] = 1.0
+    shifted = X.copy()
+    shifted[:, 3] = 2.0
+    fitted = learner("logistic").fit(X, targets)
+
+    assert np.allclose(fitted.predict(X).meets, fitted.predict(shifted).meets, atol=1e-3)
+
+
+def test_knn_is_continuous_in_the_query(draw: Draw) -> None:
+    # Along a line between two prompts the neighbours change, one by one; no prediction may jump.
+    X, targets = draw(300)
+    line = (X[[0]] + np.linspace(0, 1, 4001)[:, None] * (X[[1]] - X[[0]])).astype(np.float32)
+    means = expit(learner("knn", k=8).fit(X, targets).predict(line).meets)
+
+    assert np.abs(np.diff(means, axis=0)).max() < 0.02
+
+
+def test_knn_without_neighbours_that_tried_a_tier_falls_back_to_the_tiers_mean() -> None:
+    near, far = np.tile([1.0, 0.0, 1.0], (20, 1)), np.tile([0.0, 1.0, 1.0], (20, 1))
+    rng = np.random.default_rng(0)
+    X = (np.vstack([near, far]) + 0.01 * rng.normal(size=(40, 3))).astype(np.float32)
+    meets = np.concatenate([np.full(20, np.nan), np.tile([1.0, 0.0], 10)])[:, None]
+    scores = learner("knn", k=10).fit(X, Targets(meets, meets, meets, meets)).predict(X[:20])
+
+    assert expit(scores.meets) == pytest.approx(np.full((20, 1), 0.5), abs=1e-5)
+
+
+def test_knn_does_not_look_at_the_length(draw: Draw) -> None:
+    X, targets = draw(100)
+    longer = X.copy()
+    longer[:, -1] += 5
+    fitted = learner("knn").fit(X, targets)
+
+    assert equal(fitted.predict(X), fitted.predict(longer))
+
+
+def test_knn_takes_more_neighbours_than_there_are(draw: Draw) -> None:
+    X, targets = draw(10)
+
+    assert np.isfinite(learner("knn", k=256).fit(X, targets).predict(X).meets).all()
+
+
+def test_mlp_stops_early_on_noise(draw: Draw) -> None:
+    epochs: list[int] = []
+    learner("mlp", max_epochs=200, patience=2, on_epoch=lambda epoch, _: epochs.append(epoch)).fit(
+        *draw(200, strength=0)
+    )
+
+    assert len(epochs) < 100
+
+
+def test_mlp_reports_every_epoch_with_its_losses(draw: Draw) -> None:
+    seen: list[tuple[int, set[str]]] = []
+    learner("mlp", max_epochs=3, on_epoch=lambda epoch, losses: seen.append((epoch, set(losses)))).fit(*draw(60))
+
+    assert seen == [(i, {"train_loss", "validation_loss"}) for i in range(3)]
+
+
+def test_mlp_leaves_torchs_global_random_state_alone(draw: Draw) -> None:
+    import torch
+
+    before = torch.get_rng_state()
+    learner("mlp", max_epochs=1).fit(*draw(60))
+
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_mlp_depends_on_its_own_random_state(draw: Draw) -> None:
+    X, targets = draw(60)
+    first, second = (learner("mlp", max_epochs=1, random_state=r).fit(X, targets).predict(X) for r in (0, 1))
+
+    assert not equal(first, second)

@@ -1,0 +1,347 @@
+"""The command line: the whole path on a small sample, and one clear line for whatever is wrong."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import onnx
+import polars as pl
+import pytest
+from click.testing import CliRunner, Result
+
+from router_ml.cli import main
+from router_ml.core.artifact import SCHEMA_KEY
+from router_ml.core.router import Router
+from router_ml.traffic.sample import TIERS_PATH, simulate
+
+BAD_ROW = 7
+"""The row, counted from 1, whose quality is 1.7 in the traffic that the path below starts from."""
+
+
+def run(*arguments: object, stdin: str | bytes | None = None) -> Result:
+    return CliRunner().invoke(main, [str(a) for a in arguments], input=stdin)
+
+
+class Path300(NamedTuple):
+    """300 simulated prompts of which one row is bad, and what the commands made of them."""
+
+    traffic: Path
+    router: Path
+    fit: Result
+
+
+@pytest.fixture(scope="module")
+def path300(tmp_path_factory: pytest.TempPathFactory) -> Path300:
+    folder = tmp_path_factory.mktemp("cli")
+    traffic, router = folder / "traffic.parquet", folder / "router.onnx"
+    assert run("sample", "--out", traffic, "--n-prompts", 300).exit_code == 0
+    quality = pl.when(pl.int_range(pl.len()) == BAD_ROW - 1).then(1.7).otherwise("quality")
+    pl.read_parquet(traffic).with_columns(quality=quality).write_parquet(traffic)
+    return Path300(
+        traffic, router, run("-q", "fit", traffic, "--tiers", TIERS_PATH, "--out", router, "--no-track", "--json")
+    )
+
+
+@pytest.fixture(scope="module")
+def frame() -> pl.DataFrame:
+    return simulate(60, random_state=0)
+
+
+def lines_of(result: Result) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+# Help
+
+
+@pytest.mark.parametrize("command", [None, *sorted(main.commands)])
+def test_help_holds_an_example(command: str | None) -> None:
+    page = run(*([command] if command else []), "--help").output.replace("Usage: ", "")
+    assert any(line.strip().startswith(f"router-ml {command or ''}".strip()) for line in page.splitlines())
+
+
+@pytest.mark.parametrize("command", [None, *sorted(main.commands)])
+def test_help_shows_no_markup(command: str | None) -> None:
+    assert "\\b" not in run(*([command] if command else []), "--help").output
+
+
+# The path
+
+
+def test_fit_goes_on_past_one_bad_row(path300: Path300) -> None:
+    assert path300.fit.exit_code == 0, path300.fit.output
+
+
+def test_fit_prints_one_json_object(path300: Path300) -> None:
+    assert json.loads(path300.fit.stdout)["rejected"] == 1
+
+
+def test_the_rejects_name_the_row_and_the_reason(path300: Path300) -> None:
+    with Path(json.loads(path300.fit.stdout)["rejects"]).open(encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    assert row == {
+        "file": str(path300.traffic),
+        "row": str(BAD_ROW),
+        "reason": "quality: got 1.7, needed a number in [0, 1]",
+    }
+
+
+def test_fit_leaves_only_what_it_says(path300: Path300) -> None:
+    left = {p.name for p in path300.router.parent.iterdir() if p.suffix in (".onnx", ".tmp", ".csv")}
+    assert left == {"router.onnx", "router.rejects.csv"}
+
+
+def test_evaluate_prints_one_json_object(path300: Path300) -> None:
+    result = run("-q", "evaluate", path300.router, path300.traffic, "--resamples", 10, "--json")
+    assert json.loads(result.stdout)["n_prompts"] == 299
+
+
+def test_route_prints_the_tier_and_why(path300: Path300) -> None:
+    decision = Router.load(path300.router).route("Hello")
+    assert (
+        run("route", path300.router, "Hello").stdout == f"{decision.tier}\t{decision.model}\n{decision.explanation}\n"
+    )
+
+
+def test_route_takes_the_knobs(path300: Path300) -> None:
+    result = run("route", path300.router, "Hello", "--allow", "mini", "--allow", "full", "--threshold", "0", "--json")
+    assert json.loads(result.stdout)["tier"] == "mini"
+
+
+def test_route_reads_every_form_of_a_json_line(path300: Path300) -> None:
+    messages = [{"role": "user", "content": "Hello"}]
+    queries = ["Hello", messages, {"prompt": "Hello"}, {"messages": messages}]
+    result = run("route", path300.router, "-", stdin="\n\n".join(map(json.dumps, queries)))
+    assert [d["p_meets"] for d in lines_of(result)] == [Router.load(path300.router).route("Hello").p_meets] * 4
+
+
+def test_inspect_prints_the_metadata(path300: Path300) -> None:
+    tiers = json.loads(run("inspect", path300.router, "--json").stdout)["ladder"]
+    assert [t["name"] for t in tiers] == ["nano", "mini", "full"]
+
+
+def test_inspect_names_tiers_and_thresholds(path300: Path300) -> None:
+    page = run("inspect", path300.router).stdout
+    assert all(word in page for word in ("tier nano: gpt-4.1-nano", "threshold ", "bar: quality >= 0.8"))
+
+
+def test_label_counts_every_prompt(path300: Path300, tmp_path: Path) -> None:
+    result = run("-q", "label", path300.traffic, "--tiers", TIERS_PATH, "--out", tmp_path / "labels.parquet", "--json")
+    assert (
+        sum(json.loads(result.stdout)["labels"].values()) == pl.read_parquet(tmp_path / "labels.parquet").height == 300
+    )
+
+
+def test_embed_writes_a_row_a_prompt(path300: Path300, tmp_path: Path) -> None:
+    run("-q", "embed", path300.traffic, "--out", tmp_path / "embeddings.parquet")
+    assert pl.read_parquet(tmp_path / "embeddings.parquet").columns == ["prompt_id", "n_chars", "embedding"]
+
+
+def test_logged_sample_has_one_row_a_prompt(tmp_path: Path) -> None:
+    run("sample", "--out", tmp_path / "logged.parquet", "--n-prompts", 20, "--logged")
+    assert pl.read_parquet(tmp_path / "logged.parquet").height == 20
+
+
+# What is wrong is said in one line
+
+
+def check_refused(result: Result, says: str) -> None:
+    """Exit code 1 or 2, and one line on stderr that begins with "Error" and holds `says`."""
+    assert isinstance(result.exception, SystemExit), repr(result.exception)
+    assert result.exit_code in (1, 2)
+    lines = result.stderr.strip().splitlines()
+    errors = [line for line in lines if line.startswith("Error")]
+    assert errors == lines[-1:], result.stderr
+    assert len(lines) == 1 or lines[0].startswith("Usage: ")
+    assert says in errors[0]
+
+
+def refused_fit(folder: Path, frame: pl.DataFrame, says: str, *options: object) -> None:
+    """Fit on the frame is refused, and leaves the folder as it was."""
+    frame.write_parquet(folder / "traffic.parquet")
+    before = sorted(folder.iterdir())
+    check_refused(
+        run("-q", "fit", folder / "traffic.parquet", "--out", folder / "router.onnx", "--no-track", *options), says
+    )
+    assert sorted(folder.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda f: f.clear(), "holds no rows"),
+        (lambda f: f.drop("prompt"), "lacks the column(s) ['prompt']"),
+        (lambda f: f.drop("model"), "lacks the column(s) ['model']"),
+        (lambda f: f.drop("quality"), "No row has a quality"),
+        (lambda f: f.with_columns(quality=pl.lit(1.7)), "row 1: quality: got 1.7, needed a number in [0, 1]"),
+        (lambda f: f.with_columns(quality=pl.lit(None, pl.Float64)), "No row has a quality"),
+        (lambda f: f.with_columns(cost_usd=pl.lit(float("nan"))), "row 1: cost_usd: got NaN"),
+        (lambda f: f.with_columns(prompt=pl.lit(" ")), "row 1: prompt: got nothing"),
+        (lambda f: f.with_columns(prompt=pl.lit("a\0")), "row 1: prompt: holds NUL"),
+        (lambda f: f.filter(model="gpt-4.1"), "one tier only"),
+        (lambda f: f.with_columns(quality=pl.when(model="gpt-4.1").then(None).otherwise("quality")), "['gpt-4.1']"),
+        (lambda f: f.with_columns(quality=pl.lit(1.0)), "every prompt has the label"),
+        (lambda f: f.with_columns(quality=pl.lit(0.0)), "'none'"),
+        (lambda f: f.head(9), "at least 20"),
+    ],
+    ids=[
+        "empty",
+        "no-prompt",
+        "no-model",
+        "no-quality",
+        "out-of-range",
+        "unjudged",
+        "nan-cost",
+        "blank",
+        "nul",
+        "one-tier",
+        "unjudged-tier",
+        "all-met",
+        "none-met",
+        "few",
+    ],
+)
+def test_traffic_that_cannot_be_learned_from(
+    change: Callable[[pl.DataFrame], pl.DataFrame], says: str, frame: pl.DataFrame, tmp_path: Path
+) -> None:
+    refused_fit(tmp_path, change(frame), says)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--learner", "forest"], "forest"),
+        (["--bar", "high"], "high"),
+        (["--bar", "1.5"], "1.5"),
+        (["--bar", "0.95x", "--reference", "huge"], "huge"),
+        (["--bar", "0.5", "--reference", "gpt-4.1"], "relative bar"),
+        (["--quality-target", "0"], "--quality-target"),
+        (["--tiers", "missing.yaml"], "missing.yaml"),
+    ],
+)
+def test_options_out_of_range(options: list[str], says: str, frame: pl.DataFrame, tmp_path: Path) -> None:
+    refused_fit(tmp_path, frame, says, *options)
+
+
+def test_tiers_that_name_a_model_nobody_tried(frame: pl.DataFrame, tmp_path: Path) -> None:
+    (tmp_path / "tiers.yaml").write_text("tiers: [{model: gpt-4.1}, {model: untried}]", encoding="utf-8")
+    refused_fit(tmp_path, frame, "['untried']", "--tiers", tmp_path / "tiers.yaml")
+
+
+def test_tiers_that_are_no_yaml(frame: pl.DataFrame, tmp_path: Path) -> None:
+    (tmp_path / "tiers.yaml").write_text("tiers: [\n  {model: a\n", encoding="utf-8")
+    refused_fit(tmp_path, frame, "tiers.yaml", "--tiers", tmp_path / "tiers.yaml")
+
+
+@pytest.mark.parametrize("name", ["missing.parquet", "text.parquet", "text.txt"])
+def test_files_that_are_no_traffic(name: str, tmp_path: Path) -> None:
+    for present in ("text.parquet", "text.txt"):
+        (tmp_path / present).write_text("hello\n", encoding="utf-8")
+    check_refused(run("-q", "fit", tmp_path / name, "--out", tmp_path / "router.onnx", "--no-track"), name)
+
+
+@pytest.mark.parametrize("command", ["label", "embed"])
+def test_other_commands_leave_nothing_either(command: str, frame: pl.DataFrame, tmp_path: Path) -> None:
+    frame.drop("prompt").write_parquet(tmp_path / "traffic.parquet")
+    check_refused(run("-q", command, tmp_path / "traffic.parquet", "--out", tmp_path / "out.parquet"), "['prompt']")
+    assert [p.name for p in tmp_path.iterdir()] == ["traffic.parquet"]
+
+
+def test_an_output_that_cannot_be_written(frame: pl.DataFrame, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    frame.write_parquet(tmp_path / "traffic.parquet")
+    check_refused(
+        run("-q", "label", tmp_path / "traffic.parquet", "--out", tmp_path / "file" / "labels.parquet"),
+        "can't be written",
+    )
+
+
+def test_evaluate_on_traffic_without_the_routers_models(path300: Path300, frame: pl.DataFrame, tmp_path: Path) -> None:
+    frame.with_columns(model=pl.lit("other")).write_parquet(tmp_path / "other.parquet")
+    check_refused(run("-q", "evaluate", path300.router, tmp_path / "other.parquet"), "gpt-4.1-nano")
+
+
+def another_schema(path: Path) -> bytes:
+    model = onnx.load(path)
+    next(p for p in model.metadata_props if p.key == SCHEMA_KEY).value = "99"
+    return model.SerializeToString()
+
+
+def foreign(path: Path) -> bytes:
+    model = onnx.load(path)
+    del model.metadata_props[:]
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize("command", ["route", "inspect", "evaluate"])
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda p: p.read_bytes()[:-100], "truncated"),
+        (another_schema, "schema version '99'"),
+        (foreign, "isn't a router-ml artifact"),
+        (lambda p: b"hello\n", "broken.onnx"),
+    ],
+    ids=["truncated", "another-schema", "foreign", "text"],
+)
+def test_files_that_are_no_artifact(
+    command: str, damage: Callable[[Path], bytes], says: str, path300: Path300, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.onnx").write_bytes(damage(path300.router))
+    more = {"route": ["Hello"], "inspect": [], "evaluate": [path300.traffic]}[command]
+    check_refused(run("-q", command, tmp_path / "broken.onnx", *more), says)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([""], "empty"),
+        ([" \n"], "empty"),
+        (["Hello", "--threshold", "2"], "--threshold"),
+        (["Hello", "--policy", "value"], "'lam'"),
+        (["Hello", "--allow", "huge"], "'huge'"),
+        (["Hello", "--lam", "1"], "'lam'"),
+    ],
+)
+def test_prompts_and_knobs_that_cannot_be_used(path300: Path300, arguments: list[str], says: str) -> None:
+    check_refused(run("route", path300.router, *arguments), says)
+
+
+@pytest.mark.parametrize(
+    ("stdin", "says"),
+    [
+        (b'"Hello"\n{"prompt": ', "Line 2"),
+        (b'"Hello"\n"caf\xe9"', "Line 2"),
+        (b"[" * 100_000, "Line 1"),
+        (b"7", "int"),
+        (b'""', "empty"),
+        (b'"a\\u0000b"', "NUL"),
+        (b'"a\\ud800b"', "U+D800"),
+        (b'[{"content": "no role"}]', "'role'"),
+        (b'{"text": "no prompt"}', "Line 1"),
+        (b'"Hello"\n"Hello"\n"a\\u0000b"', "Line 3"),
+    ],
+)
+def test_lines_that_are_no_query_are_refused(path300: Path300, stdin: bytes, says: str) -> None:
+    check_refused(run("route", path300.router, "-", stdin=stdin), says)
+
+
+def test_what_stands_before_a_bad_line_is_answered(path300: Path300) -> None:
+    assert len(lines_of(run("route", path300.router, "-", stdin='"Hello"\n"Hello"\nnonsense'))) == 2
+
+
+@pytest.mark.parametrize("arguments", [[], ["no-such-command"], ["fit"], ["route", "missing.onnx", "Hello"]])
+def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
+    assert run(*arguments).exit_code == 2
+
+
+def test_the_module_runs_as_a_process(path300: Path300) -> None:
+    command = [sys.executable, "-m", "router_ml.cli", "route", str(path300.router), "-"]
+    answer = subprocess.run(command, input=b'"caf\xc3\xa9"\n', capture_output=True, timeout=60, check=True)
+    assert json.loads(answer.stdout)["tier"] in Router.load(path300.router).ladder.names

@@ -1,0 +1,121 @@
+"""Runs in a real MLflow store: sqlite, in a folder of the test's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mlflow
+import polars as pl
+import pytest
+
+from router_ml import workflow
+from router_ml.core.router import Router
+from router_ml.errors import InputError
+from router_ml.tracking import REGISTERED_MODEL, start, untracked
+from router_ml.traffic.sample import sample_ladder, simulate
+from router_ml.workflow import FitOptions, FitResult
+
+PROMPTS = ["What is the capital of Peru?", "Prove that there are infinitely many primes, in two ways."]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("work")
+
+
+@pytest.fixture(scope="module")
+def tracked(store: str, folder: Path) -> FitResult:
+    simulate(300, random_state=0).write_parquet(folder / "traffic.parquet")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", store)
+        patch.chdir(folder)
+        mlflow.set_tracking_uri(store)
+        options = FitOptions(learner="mlp", learner_params={"max_epochs": 3})
+        return workflow.fit(
+            [folder / "traffic.parquet"], folder / "router.onnx", ladder=sample_ladder(), options=options
+        )
+
+
+@pytest.fixture
+def run(tracked: FitResult, store: str) -> mlflow.entities.Run:
+    mlflow.set_tracking_uri(store)
+    assert tracked.run_id is not None
+    return mlflow.get_run(tracked.run_id)
+
+
+def test_a_fit_is_a_finished_run_with_its_params(run: mlflow.entities.Run) -> None:
+    assert run.info.status == "FINISHED"
+    assert run.data.params["learner"] == "mlp"
+    assert run.data.params["learner.max_epochs"] == "3"
+
+
+def test_the_data_set_is_logged_with_a_digest(run: mlflow.entities.Run) -> None:
+    (dataset,) = (d.dataset for d in run.inputs.dataset_inputs)
+    assert dataset.digest
+
+
+def test_the_cross_validated_metrics_are_logged(run: mlflow.entities.Run, tracked: FitResult) -> None:
+    assert tracked.evaluation is not None
+    logged = run.data.metrics["cv/value/gap_closed"]
+    assert logged == pytest.approx(tracked.evaluation.metrics()["value/gap_closed"])
+
+
+def test_epochs_are_logged_step_by_step(run: mlflow.entities.Run) -> None:
+    history = mlflow.MlflowClient().get_metric_history(run.info.run_id, "epoch/validation_loss")
+    assert [m.step for m in history] == [0, 1, 2]
+
+
+def test_the_figures_are_logged(run: mlflow.entities.Run) -> None:
+    names = {Path(f.path).name for f in mlflow.MlflowClient().list_artifacts(run.info.run_id, "figures")}
+    assert {"frontier.png", "reliability.png", "confusion.png", "labels by category.png"} <= names
+
+
+def test_the_registered_model_decides_as_the_core_does(run: mlflow.entities.Run, tracked: FitResult) -> None:
+    model = mlflow.pyfunc.load_model(f"models:/{REGISTERED_MODEL}/1")
+    served = model.predict(PROMPTS)
+    assert served["tier"].tolist() == [d.tier for d in Router.load(tracked.path).route_batch(PROMPTS)]
+
+
+def test_the_artifact_names_its_run(run: mlflow.entities.Run, tracked: FitResult) -> None:
+    assert Router.load(tracked.path).metadata.provenance["mlflow_run"] == run.info.run_id
+
+
+def test_a_run_goes_on_under_its_id(run: mlflow.entities.Run, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    with start("later", run_id=run.info.run_id) as again:
+        again.log_metrics({"later/α?": 1.0})
+    assert mlflow.get_run(run.info.run_id).data.metrics["later/__"] == 1.0
+
+
+def test_a_run_that_is_gone_is_an_input_error(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    with pytest.raises(InputError, match="train it again"), start("gone", run_id="0" * 32):
+        pass
+
+
+def test_an_error_leaves_the_run_failed(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    ids = []
+
+    def fail() -> None:
+        with start("fails") as run:
+            ids.append(run.id)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert mlflow.get_run(ids[0]).info.status == "FAILED"
+
+
+def test_untracked_logs_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with untracked() as run:
+        run.log_metrics({"a": 1.0})
+        run.log_traffic(pl.DataFrame(), source="", name="")
+    assert run.id is None
+    assert list(tmp_path.iterdir()) == []

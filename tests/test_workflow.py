@@ -1,0 +1,84 @@
+"""The offline path as a whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from router_ml import workflow
+from router_ml.core.router import Router
+from router_ml.errors import TrafficError
+from router_ml.ladder import Ladder
+from router_ml.traffic.labels import Bar
+from router_ml.traffic.sample import sample_ladder, simulate
+from router_ml.workflow import FitOptions
+
+
+def test_the_same_input_gives_the_same_artifact(tmp_path: Path) -> None:
+    simulate(150, random_state=0).write_parquet(tmp_path / "traffic.parquet")
+    paths = [tmp_path / f"{n}.onnx" for n in range(2)]
+    for path in paths:
+        workflow.fit([tmp_path / "traffic.parquet"], path, ladder=sample_ladder(), track=False)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_one_tier_a_prompt_is_enough_to_fit(tmp_path: Path) -> None:
+    simulate(400, random_state=0, logged=True).write_parquet(tmp_path / "logged.parquet")
+    result = workflow.fit([tmp_path / "logged.parquet"], tmp_path / "r.onnx", ladder=sample_ladder(), track=False)
+    assert result.evaluation is None
+    assert result.threshold.quality is None
+    assert Router.load(result.path).route("What is the capital of Peru?").tier in sample_ladder().names
+
+
+def test_a_partial_log_can_not_be_evaluated_and_says_what_to_do(tmp_path: Path, artifact: Path) -> None:
+    simulate(50, random_state=1, logged=True).write_parquet(tmp_path / "logged.parquet")
+    with pytest.raises(TrafficError, match="Replay the missing tiers"):
+        workflow.evaluate_router(Router.load(artifact), [tmp_path / "logged.parquet"])
+
+
+def test_cross_validated_and_held_out_figures_agree(tmp_path: Path) -> None:
+    split = workflow.split_traffic(simulate(1500, random_state=0), sample_ladder(), test_share=0.5, random_state=0)
+    for name in ("train", "test"):
+        getattr(split, name).write_parquet(tmp_path / f"{name}.parquet")
+    result = workflow.fit([tmp_path / "train.parquet"], tmp_path / "r.onnx", ladder=split.ladder, track=False)
+    held_out = workflow.evaluate_router(Router.load(result.path), [tmp_path / "test.parquet"], n_resamples=50)
+    assert result.evaluation is not None
+    seen, unseen = (e.metrics()["value/aiq"] for e in (result.evaluation, held_out))
+    assert seen == pytest.approx(unseen, abs=0.05)
+    assert held_out.better
+
+
+def test_an_embedding_that_is_missing_is_an_error() -> None:
+    traffic = simulate(20, random_state=0)
+    table = workflow.embed_table(traffic, "static")
+    with pytest.raises(ValueError, match="embed them again"):
+        workflow.embedded_from_table(table.head(5), table["prompt_id"].to_numpy().astype(str))
+
+
+@pytest.mark.parametrize(("name", "least"), [("bfcl", 0.16)])
+def test_real_traffic(shared_data: Path, tmp_path: Path, name: str, least: float) -> None:
+    result = workflow.fit(
+        [shared_data / f"{name}-train.parquet"], tmp_path / "r.onnx", options=FitOptions(bar=Bar(1.0)), track=False
+    )
+    held_out = workflow.evaluate_router(
+        Router.load(result.path), [shared_data / f"{name}-test.parquet"], n_resamples=20
+    )
+    assert held_out.frontier["value"].gap_closed >= least
+
+
+def test_the_ladder_may_name_some_of_the_models_only(tmp_path: Path) -> None:
+    simulate(100, random_state=0).write_parquet(tmp_path / "traffic.parquet")
+    ladder = Ladder.from_dicts([{"model": "gpt-4.1"}, {"model": "gpt-4.1-nano"}])
+    result = workflow.fit([tmp_path / "traffic.parquet"], tmp_path / "r.onnx", ladder=ladder, track=False)
+    assert Router.load(result.path).ladder.models == ("gpt-4.1-nano", "gpt-4.1")
+    assert any("gpt-4.1-mini" in note for note in result.prepared.notes)
+
+
+def test_prompts_that_nobody_judged_are_left_out(tmp_path: Path) -> None:
+    traffic = simulate(200, random_state=0)
+    few = traffic["prompt_id"].unique().sort()[:50]
+    unjudged = pl.when(~pl.col("prompt_id").is_in(few.to_list())).then("quality")
+    prepared = workflow.prepare(traffic.with_columns(quality=unjudged), sample_ladder(), Bar(0.8))
+    assert len(prepared.observations) == 150
