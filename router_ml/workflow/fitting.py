@@ -31,7 +31,8 @@ from router_ml.workflow.training import Trained, export_router, train
 
 __all__ = ["FitResult", "export_tracked", "fit", "log_evaluation", "train_tracked"]
 
-_PARITY_SHARE, _MAX_PARITY = 0.05, 500
+_PARITY_SHARE, _MIN_PARITY, _MAX_PARITY = 0.05, 20, 500
+_MAX_PARITY_SHARE = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,7 @@ def fit(
 ) -> FitResult:
     """The whole offline path: read, label, embed, learn, calibrate, export, track.
 
-    One prompt in twenty (500 at most) is held out, for the check that the artifact answers as the trained model does.
+    One prompt in twenty (of small traffic 20 prompts, of large 500 at most) is held out, for the check that the artifact answers as the trained model does.
 
     Parameters
     ----------
@@ -207,7 +208,8 @@ def _log_inputs(
 
 
 def _parity_rows(observations: Observations) -> NDArray[np.bool_]:
-    share = min(_PARITY_SHARE, _MAX_PARITY / len(observations))
+    n = len(observations)
+    share = min(max(_PARITY_SHARE, min(_MIN_PARITY / n, _MAX_PARITY_SHARE)), _MAX_PARITY / n)
     held = split_by_hash(observations.prompt, observations.session_id, test_share=share, random_state=1)
     if not held.any():
         held[0] = True

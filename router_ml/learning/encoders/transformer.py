@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import tempfile
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,18 +81,33 @@ class TransformerEncoder:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "encoder.onnx"
             try:
-                torch.onnx.export(
-                    Sentence(self.model),
-                    (ids, torch.ones_like(ids)),
-                    path,
-                    input_names=["input_ids", "attention_mask"],
-                    output_names=["embedding"],
-                    opset_version=OPSET,
-                    dynamic_shapes={"input_ids": shape, "attention_mask": shape},
-                    dynamo=True,
-                    external_data=False,
-                    verbose=False,
-                )
+                with _quiet():
+                    torch.onnx.export(
+                        Sentence(self.model),
+                        (ids, torch.ones_like(ids)),
+                        path,
+                        input_names=["input_ids", "attention_mask"],
+                        output_names=["sentence_vector"],
+                        opset_version=OPSET,
+                        dynamic_shapes={"input_ids": shape, "attention_mask": shape},
+                        dynamo=True,
+                        external_data=False,
+                        verbose=False,
+                    )
             except Exception as exc:  # torch's exporter raises errors of many kinds
                 raise ExportError(f"The encoder {self.name!r} can't be exported to ONNX: {exc!s:.500}") from exc
             return onnx.load(path)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back what torch's exporter says of packages that it would have liked and of its own deprecations."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
