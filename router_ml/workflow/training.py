@@ -34,6 +34,8 @@ from router_ml.workflow.options import FitOptions
 __all__ = ["Trained", "export_router", "train"]
 
 _MODEL, _TRAINED = "model.npz", "trained.json"
+_RESAMPLES = 200
+"""Of the cross-validated evaluation, which is looked at in passing; `evaluate_router` draws more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,7 @@ def _cross_validated(
         default_choice=choose_by_bar(fitted.outputs.p_meets[rows], threshold.threshold),
         meets=targets.meets[rows],
         random_state=options.random_state,
+        n_resamples=_RESAMPLES,
         slices=slices(seen),
     )
 
