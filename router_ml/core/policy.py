@@ -29,7 +29,8 @@ def choose_by_bar(
     """
     if allowed is not None:
         p_meets = np.where(allowed, p_meets, -1.0)
-    reaches = p_meets >= threshold
+    # In double precision, so that a threshold isn't rounded to the outputs' single one.
+    reaches = p_meets >= np.float64(threshold)
     first = reaches.argmax(axis=1)
     # argmax of an all-False row is 0: tell it apart from "tier 0 reaches".
     return np.asarray(np.where(reaches[np.arange(len(first)), first], first, p_meets.argmax(axis=1)))

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeGuard
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from router_ml.core.artifact import Artifact, Metadata, read_artifact
 from router_ml.core.policy import choose_by_bar, choose_by_value
 from router_ml.core.text import Query, Rendered, render
+from router_ml.core.tokenize import TextTokenizer
 from router_ml.errors import ArtifactError, InputError, QueryError
 from router_ml.ladder import Ladder
 
 if TYPE_CHECKING:
     import onnxruntime
-    import tokenizers
 
 __all__ = ["Decision", "Policy", "Prediction", "Router"]
 
@@ -114,12 +114,22 @@ class Router:
         self.metadata: Metadata = artifact.metadata
         self.ladder: Ladder = artifact.metadata.ladder
         self._session = _session(artifact.model, threads)
-        self._tokenizer = _tokenizer(artifact)
+        self._tokenizer = TextTokenizer(
+            artifact.tokenizer,
+            max_tokens=self.metadata.max_tokens,
+            add_special_tokens=self.metadata.add_special_tokens,
+        )
         self._per_char = np.array(self.metadata.input_tokens_per_char)
         self._base = np.array(self.metadata.input_tokens_base)
         windows = [math.inf if t.context_window is None else t.context_window for t in self.ladder]
         self._windows = np.array(windows, dtype=np.float64)
         self._everyone = np.ones(len(self.ladder), dtype=bool)
+        # Shorter prompts fit into each tier's window, and each tier may take them.
+        fits = (self._windows - self._base) / np.maximum(self._per_char, 1e-9)
+        self._always_fits = float(fits.min()) if len(self.ladder) > 1 else 0.0
+        per_input, per_output, per_call = self.ladder.prices()
+        prices = np.array([self._per_char, self._base, per_input, per_output, per_call]).T.tolist()
+        self._plain = [(tier.name, tier.model, *usd) for tier, usd in zip(self.ladder, prices, strict=True)]
 
     @classmethod
     def load(cls, path: str | Path, *, threads: int = 1) -> Self:
@@ -176,7 +186,14 @@ class Router:
         InputError
             If an option is out of its range.
         """
-        return self.route_batch([query], policy=policy, threshold=threshold, lam=lam, allowed=allowed)[0]
+        knob = self._knob(policy, threshold, lam)
+        mask = self._mask(allowed)
+        rendered = render(query)
+        ids = self._tokenizer.encode(rendered.text)
+        outputs = self._run([ids], np.array([rendered.n_chars], dtype=np.float32))
+        if policy == "value" or allowed is not None or rendered.n_chars >= self._always_fits:
+            return self._decide(self._prediction(outputs, [rendered]), policy, knob, mask)[0]
+        return self._decide_plainly(outputs, rendered.n_chars, knob)
 
     def route_batch(
         self,
@@ -190,7 +207,21 @@ class Router:
         """Choose the tier for each of many queries; options as in :meth:`route`."""
         knob = self._knob(policy, threshold, lam)
         mask = self._mask(allowed)
-        prediction = self.predict(queries)
+        return self._decide(self.predict(queries), policy, knob, mask)
+
+    def _decide_plainly(self, outputs: Sequence[NDArray[np.float32]], n_chars: int, threshold: float) -> Decision:
+        """What :meth:`_decide` answers for one query and the bar policy where each tier may be chosen, without arrays."""
+        p_meets = outputs[0][0].tolist()
+        tier = next((t for t, p in enumerate(p_meets) if p >= threshold), None)
+        reason = "none_meets_bar" if tier is None else "meets_bar"
+        if tier is None:
+            tier = p_meets.index(max(p_meets))
+        name, model, per_char, base, per_input, per_output, per_call = self._plain[tier]
+        cost_usd = (base + per_char * n_chars) * per_input + float(outputs[2][0, tier]) * per_output + per_call
+        quality = float(outputs[1][0, tier])
+        return Decision(name, model, p_meets[tier], quality, cost_usd, "bar", threshold, reason)
+
+    def _decide(self, prediction: Prediction, policy: Policy, knob: float, mask: NDArray[np.bool_]) -> list[Decision]:
         may = mask & (prediction.input_tokens < self._windows)
         if not may.any(axis=1).all():
             raise QueryError(self._no_tier(prediction.input_tokens[may.any(axis=1).argmin()], mask))
@@ -209,23 +240,23 @@ class Router:
             return self._prediction(
                 [np.empty((0, len(self.ladder)), np.float32)] * 3 + [np.empty(0, np.float32)], rendered
             )
-        encodings = self._tokenizer.encode_batch_fast(
-            [r.text for r in rendered], add_special_tokens=self.metadata.add_special_tokens
-        )
-        ids = [e.ids for e in encodings]
+        ids = self._tokenizer.encode_batch([r.text for r in rendered])
         n_chars = np.array([r.n_chars for r in rendered], dtype=np.float32)
         batches = _batches([len(i) for i in ids])
         runs = [self._run([ids[i] for i in rows], n_chars[rows]) for rows in batches]
         back = np.argsort(np.concatenate(batches))
         return self._prediction([np.concatenate(column)[back] for column in zip(*runs, strict=True)], rendered)
 
-    def _run(self, ids: list[list[int]], n_chars: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    def _run(self, ids: Sequence[NDArray[np.int64]], n_chars: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         # An encoder needs at least one position, also where a text has no token of the vocabulary.
         longest = max(1, max(map(len, ids)))
-        padded = np.full((len(ids), longest), self.metadata.pad_id, dtype=np.int64)
-        for row, tokens in zip(padded, ids, strict=True):
-            row[: len(tokens)] = tokens
-        feed: dict[str, Any] = {"input_ids": padded, "n_chars": n_chars}
+        if len(ids) == 1 and len(ids[0]) == longest:
+            padded = ids[0].reshape(1, longest)
+        else:
+            padded = np.full((len(ids), longest), self.metadata.pad_id, dtype=np.int64)
+            for row, tokens in zip(padded, ids, strict=True):
+                row[: len(tokens)] = tokens
+        feed = {"input_ids": padded, "n_chars": n_chars}
         if "attention_mask" in self.metadata.inputs:
             lengths = np.array([len(t) for t in ids])
             feed["attention_mask"] = (np.arange(longest) < lengths[:, None]).astype(np.int64)
@@ -342,18 +373,3 @@ def _session(model: bytes, threads: int) -> onnxruntime.InferenceSession:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as exc:  # onnxruntime's errors share no base of their own
         raise ArtifactError(f"onnxruntime can't load the artifact's graph ({exc}); export it again.") from exc
-
-
-def _tokenizer(artifact: Artifact) -> tokenizers.Tokenizer:
-    import tokenizers
-
-    try:
-        tokenizer = tokenizers.Tokenizer.from_str(artifact.tokenizer)
-    except Exception as exc:  # tokenizers raises bare Exceptions
-        raise ArtifactError(f"The artifact's tokenizer can't be read ({exc}); export it again.") from exc
-    tokenizer.no_padding()
-    if artifact.metadata.max_tokens is None:
-        tokenizer.no_truncation()
-    else:
-        tokenizer.enable_truncation(artifact.metadata.max_tokens)
-    return tokenizer

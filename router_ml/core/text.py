@@ -21,7 +21,7 @@ __all__ = [
     "render",
 ]
 
-RENDER_VERSION = "1"
+RENDER_VERSION = "2"
 """Raise it whenever the same query would give another text: an artifact is refused by a core that renders otherwise."""
 
 HEAD_CHARS = 6144
@@ -41,7 +41,7 @@ class Rendered(NamedTuple):
 
 
 def render(query: Query) -> Rendered:
-    r"""Turn a query into the text that is embedded: :func:`conversation_text`, bounded and checked.
+    r"""Turn a query into the text that is embedded: :func:`conversation_text`, bounded, its white space collapsed.
 
     Parameters
     ----------
@@ -51,7 +51,8 @@ def render(query: Query) -> Rendered:
     Returns
     -------
     Rendered
-        The text, cut to its first `HEAD_CHARS` and last `TAIL_CHARS` characters, and its whole length.
+        The text, cut to its first `HEAD_CHARS` and last `TAIL_CHARS` characters, with single spaces for all white space, and
+        its whole length before that.
 
     Raises
     ------
@@ -79,7 +80,7 @@ def render(query: Query) -> Rendered:
             ) from exc
     if "\0" in text:
         raise QueryError("The query holds NUL characters, so it is binary data; only text can be routed.")
-    return Rendered(text, n_chars)
+    return Rendered(" ".join(text.split()), n_chars)
 
 
 def conversation_text(query: Query) -> str:

@@ -98,7 +98,7 @@ def test_a_text_of_the_largest_size_is_whole() -> None:
 
 def test_a_longer_text_keeps_its_head_and_its_tail() -> None:
     text = "h" * HEAD_CHARS + "m" + "t" * TAIL_CHARS
-    assert render(text).text == "h" * HEAD_CHARS + "\n" + "t" * TAIL_CHARS
+    assert render(text).text == "h" * HEAD_CHARS + " " + "t" * TAIL_CHARS
 
 
 def test_n_chars_is_the_length_before_the_cut() -> None:

@@ -12,6 +12,7 @@ import pytest
 from router_ml import Router
 from router_ml.core.artifact import Threshold
 from router_ml.core.policy import choose_by_bar
+from router_ml.core.text import render
 from router_ml.errors import ExportError
 from router_ml.learning.encoders import Encoder, load_encoder
 from router_ml.learning.encoders.openai import OpenAIEncoder
@@ -41,7 +42,7 @@ def world() -> World:
     encoder = load_encoder("static")
     observations = observe(simulate(300, random_state=0), sample_ladder())
     lengths = np.array([len(p) for p in observations.prompt], dtype=np.float64)
-    X = features(encoder.encode(observations.prompt.tolist()), lengths)
+    X = features(encoder.encode([render(p).text for p in observations.prompt]), lengths)
     quality = observations.quality
     targets = Targets(meets(quality, sample_ladder(), BAR), quality, observations.output_tokens, observations.cost_usd)
     return World(encoder, observations, X, targets)

@@ -59,7 +59,7 @@ class StaticEncoder:
         )
 
     def to_graph(self, graph: Graph) -> str:
-        """Gather, sum and divide by the number of tokens."""
+        """Gather, and average over the tokens by a product with their weights, which runs faster than a sum over an axis."""
         table = np.vstack([self._table, np.zeros((1, self._table.shape[1]), np.float32)])
         half = table.astype(np.float16)
         if np.array_equal(half.astype(np.float32), table):
@@ -67,10 +67,12 @@ class StaticEncoder:
             weights = graph.cast(graph.constant(half), np.float32)
         else:
             weights = graph.constant(table)
-        total = graph.reduce_sum(graph.node("Gather", weights, "input_ids", axis=0), axis=1)
-        is_token = graph.node("Less", "input_ids", graph.constant(np.int64(len(self._table))))
-        count = graph.reduce_sum(graph.cast(is_token, np.float32), axis=1, keepdims=True)
-        mean = graph.node("Div", total, graph.node("Max", count, graph.constant(np.float32(1))))
+        vectors = graph.node("Gather", weights, "input_ids", axis=0)
+        is_token = graph.cast(graph.node("Less", "input_ids", graph.constant(np.int64(len(self._table)))), np.float32)
+        count = graph.node("Max", graph.reduce_sum(is_token, axis=1, keepdims=True), graph.floats(1))
+        middle = graph.constant(np.array([1], dtype=np.int64))
+        share = graph.node("Unsqueeze", graph.node("Div", is_token, count), middle)
+        mean = graph.node("Squeeze", graph.node("MatMul", share, vectors), middle)
         return graph.l2_normalize(mean) if self._normalize else mean
 
 

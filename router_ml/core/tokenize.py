@@ -1,0 +1,139 @@
+"""Tokenizing a rendered text, by a cache of words where that is provably the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from router_ml.errors import ArtifactError
+
+if TYPE_CHECKING:
+    import tokenizers
+
+__all__ = ["TextTokenizer", "words_are_independent"]
+
+_SPACE = "\u2581"
+"""What SentencePiece-like vocabularies write for a space."""
+_MAX_WORDS = 65_536
+"""Words that the cache holds at most: about 15 MB; then it starts anew."""
+_MAX_WORD_CHARS = 40
+"""A longer word is a rare one: a key, a URL, an endless line. It isn't cached."""
+_NEW_WORDS = 8
+"""New words that one call adds at most, so that a text of new words costs little more than one of known ones."""
+
+
+class TextTokenizer:
+    """Token ids of rendered texts.
+
+    A text is words with single spaces between them (`router_ml.core.text.render`). Where the tokenizer provably treats
+    each word by itself (:func:`words_are_independent`), a word's ids are looked up, and the tokenizer is asked for the new ones
+    alone. Threads may share it: the cache only ever maps a word to the ids that the tokenizer gives it.
+
+    Parameters
+    ----------
+    spec : str
+        JSON of a ``tokenizers`` tokenizer.
+    max_tokens : int or None
+        Longer sequences are cut.
+    add_special_tokens : bool
+
+    Raises
+    ------
+    ArtifactError
+        If the JSON can't be read.
+    """
+
+    def __init__(self, spec: str, *, max_tokens: int | None, add_special_tokens: bool) -> None:
+        import tokenizers
+
+        try:
+            self._tokenizer: tokenizers.Tokenizer = tokenizers.Tokenizer.from_str(spec)
+        except Exception as exc:  # tokenizers raises bare Exceptions
+            raise ArtifactError(f"The artifact's tokenizer can't be read ({exc}); export it again.") from exc
+        self._tokenizer.no_padding()
+        if max_tokens is None:
+            self._tokenizer.no_truncation()
+        else:
+            self._tokenizer.enable_truncation(max_tokens)
+        self._special = add_special_tokens
+        self.cached = max_tokens is None and not add_special_tokens and words_are_independent(json.loads(spec))
+        # Texts with one of these go to the tokenizer: it finds them before it splits anything.
+        self._reserved = (_SPACE, *(t.content for t in self._tokenizer.get_added_tokens_decoder().values()))
+        self._words: dict[str, bytes] = {}
+
+    def encode(self, text: str) -> NDArray[np.int64]:
+        """Token ids of a rendered text; shape [length]."""
+        if not self.cached:
+            return np.array(self._tokenizer.encode(text, add_special_tokens=self._special).ids, dtype=np.int64)
+        try:
+            # The reserved strings never come into the cache as part of a word, so a text that has one is not found whole.
+            return np.frombuffer(b"".join(map(self._words.__getitem__, text.split(" "))), dtype=np.int64)
+        except KeyError:
+            return self._encode_new(text)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
+        """Token ids of rendered texts, in order."""
+        if self.cached:
+            return [self.encode(t) for t in texts]
+        encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=self._special)
+        return [np.array(e.ids, dtype=np.int64) for e in encodings]
+
+    def _encode_new(self, text: str) -> NDArray[np.int64]:
+        if not any(reserved in text for reserved in self._reserved):
+            self._learn(text)
+        return np.array(self._tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int64)
+
+    def _learn(self, text: str) -> None:
+        words = self._words
+        if len(words) >= _MAX_WORDS:
+            # Another dict, not a cleared one: a thread that reads the old one goes on undisturbed.
+            words = self._words = {}
+        new = 0
+        for word in text.split(" "):
+            if word in words or len(word) > _MAX_WORD_CHARS:
+                continue
+            words[word] = np.array(self._tokenizer.encode(word, add_special_tokens=False).ids, dtype=np.int64).tobytes()
+            new += 1
+            if new == _NEW_WORDS:
+                return
+
+
+def words_are_independent(spec: dict[str, Any]) -> bool:
+    """Whether a tokenizer provably gives a text of words with single spaces the ids of its words, one after the other.
+
+    True for byte-pair encodings that prepend a mark to the text, replace spaces by it, don't split otherwise, and whose vocabulary
+    has no piece with the mark behind another character. A merge makes a piece of the vocabulary, so none can reach over a
+    space; and merges on either side don't depend on one another. Texts with the mark itself or a reserved token in
+    them are another matter.
+
+    Parameters
+    ----------
+    spec : dict
+        The JSON of a ``tokenizers`` tokenizer.
+
+    Examples
+    --------
+    >>> words_are_independent({"model": {"type": "WordPiece"}})
+    False
+    """
+    model = spec.get("model") or {}
+    marks = [
+        {"type": "Prepend", "prepend": _SPACE},
+        {"type": "Replace", "pattern": {"String": " "}, "content": _SPACE},
+    ]
+    return (
+        model.get("type") == "BPE"
+        and not model.get("dropout")
+        and not model.get("continuing_subword_prefix")
+        and not model.get("end_of_word_suffix")
+        and not model.get("ignore_merges")
+        # Without it, neighbouring unknown characters could be fused over a space.
+        and bool(model.get("byte_fallback"))
+        and spec.get("pre_tokenizer") is None
+        and (spec.get("normalizer") or {}).get("normalizers") == marks
+        and not any(_SPACE in piece.lstrip(_SPACE) for piece in model.get("vocab", {}))
+    )
