@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -394,6 +394,30 @@ def inspect(artifact: Path, as_json: bool) -> None:
         click.echo(f"threshold {threshold['threshold']:.3f}: {threshold['name']}; guarantee: {threshold['guarantee']}")
     for key, value in metadata["provenance"].items():
         click.echo(f"{key}: {value}")
+
+
+@main.command()
+@_ARTIFACT
+@click.option(
+    "--prompts", type=click.File(encoding="utf-8"), help="Text to build the prompts of; without it, plain English."
+)
+@click.option(
+    "--threads", default=1, show_default=True, type=click.IntRange(min=1), help="Measure so many threads at once, too."
+)
+@click.option(
+    "--calls", default=2000, show_default=True, type=click.IntRange(min=10), help="Calls behind each percentile."
+)
+@_JSON
+def bench(artifact: Path, prompts: TextIO | None, threads: int, calls: int, as_json: bool) -> None:
+    """Measure what a decision costs on this machine: latency by prompt length, throughput by batch size.
+
+    \b
+    router-ml bench router.onnx --threads 2
+    """
+    from router_ml.core.bench import bench as measure
+
+    result = measure(artifact, prompts=prompts.read().split() if prompts else (), threads=threads, calls=calls)
+    click.echo(json.dumps(result.to_dict()) if as_json else result.to_text())
 
 
 def _load(artifact: Path) -> Router:

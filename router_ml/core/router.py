@@ -114,7 +114,7 @@ class Router:
         self.metadata: Metadata = artifact.metadata
         self.ladder: Ladder = artifact.metadata.ladder
         self._session = _session(artifact.model, threads)
-        self._tokenizer = TextTokenizer(
+        self.tokenizer = TextTokenizer(
             artifact.tokenizer,
             max_tokens=self.metadata.max_tokens,
             add_special_tokens=self.metadata.add_special_tokens,
@@ -189,8 +189,8 @@ class Router:
         knob = self._knob(policy, threshold, lam)
         mask = self._mask(allowed)
         rendered = render(query)
-        ids = self._tokenizer.encode(rendered.text)
-        outputs = self._run([ids], np.array([rendered.n_chars], dtype=np.float32))
+        ids = self.tokenizer.encode(rendered.text)
+        outputs = self.run([ids], np.array([rendered.n_chars], dtype=np.float32))
         if policy == "value" or allowed is not None or rendered.n_chars >= self._always_fits:
             return self._decide(self._prediction(outputs, [rendered]), policy, knob, mask)[0]
         return self._decide_plainly(outputs, rendered.n_chars, knob)
@@ -240,14 +240,15 @@ class Router:
             return self._prediction(
                 [np.empty((0, len(self.ladder)), np.float32)] * 3 + [np.empty(0, np.float32)], rendered
             )
-        ids = self._tokenizer.encode_batch([r.text for r in rendered])
+        ids = self.tokenizer.encode_batch([r.text for r in rendered])
         n_chars = np.array([r.n_chars for r in rendered], dtype=np.float32)
         batches = _batches([len(i) for i in ids])
-        runs = [self._run([ids[i] for i in rows], n_chars[rows]) for rows in batches]
+        runs = [self.run([ids[i] for i in rows], n_chars[rows]) for rows in batches]
         back = np.argsort(np.concatenate(batches))
         return self._prediction([np.concatenate(column)[back] for column in zip(*runs, strict=True)], rendered)
 
-    def _run(self, ids: Sequence[NDArray[np.int64]], n_chars: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    def run(self, ids: Sequence[NDArray[np.int64]], n_chars: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """Run the graph once: token ids and lengths in characters of n prompts to its four outputs."""
         # An encoder needs at least one position, also where a text has no token of the vocabulary.
         longest = max(1, max(map(len, ids)))
         if len(ids) == 1 and len(ids[0]) == longest:
