@@ -82,3 +82,10 @@ def test_prompts_that_nobody_judged_are_left_out(tmp_path: Path) -> None:
     unjudged = pl.when(~pl.col("prompt_id").is_in(few.to_list())).then("quality")
     prepared = workflow.prepare(traffic.with_columns(quality=unjudged), sample_ladder(), Bar(0.8))
     assert len(prepared.observations) == 150
+
+
+def test_the_summary_counts_the_labels(tmp_path: Path) -> None:
+    simulate(100, random_state=0).write_parquet(tmp_path / "traffic.parquet")
+    result = workflow.fit([tmp_path / "traffic.parquet"], tmp_path / "r.onnx", ladder=sample_ladder(), track=False)
+    assert sum(result.to_dict()["labels"].values()) == 100
+    assert "Labels of 100 prompts: nano " in result.summary()

@@ -65,6 +65,11 @@ class FitResult:
     rejects: Path | None
     run_id: str | None
 
+    @property
+    def label_counts(self) -> pl.DataFrame:
+        """How many prompts have each label; columns ``label``, ``n``."""
+        return count_labels(self.prepared.labels, self.prepared.ladder)
+
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""
         return {
@@ -72,6 +77,7 @@ class FitResult:
             "n_prompts": len(self.prepared.observations),
             "tiers": self.prepared.ladder.to_dicts(),
             "notes": list(self.prepared.notes),
+            "labels": dict(self.label_counts.iter_rows()),
             "threshold": asdict(self.threshold),
             "parity": asdict(self.parity),
             "cross_validated": None if self.evaluation is None else self.evaluation.to_dict(),
@@ -82,7 +88,9 @@ class FitResult:
 
     def summary(self) -> str:
         """What was made and where it is, in a few lines."""
+        counts = ", ".join(f"{name} {n:,}" for name, n in self.label_counts.iter_rows())
         lines = [
+            f"Labels of {self.prepared.labels.height:,} prompts: {counts}",
             f"Artifact: {self.path} (checked on {self.parity.n_prompts} held-out prompts: p_meets differs by at most {self.parity.max_difference:.1g})",
             f"Default threshold: {self.threshold.threshold:.3f}, for {self.threshold.name}; guarantee: {self.threshold.guarantee}",
         ]
