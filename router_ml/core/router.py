@@ -107,7 +107,8 @@ class Prediction:
 class Router:
     """Decides, for each query, which tier is the cheapest that will still be good enough.
 
-    Make one with :meth:`load`. A router holds no state that a call changes, so threads may share it.
+    Make one with :meth:`load`. Threads may share it: the one thing that a call changes is the tokenizer's cache of words, which
+    changes no answer.
     """
 
     def __init__(self, artifact: Artifact, *, threads: int = 1) -> None:
@@ -124,7 +125,7 @@ class Router:
         windows = [math.inf if t.context_window is None else t.context_window for t in self.ladder]
         self._windows = np.array(windows, dtype=np.float64)
         self._everyone = np.ones(len(self.ladder), dtype=bool)
-        # Shorter prompts fit into each tier's window, and each tier may take them.
+        # Shorter prompts fit into each tier's window, so there is a choice (unless there is one tier: then never).
         fits = (self._windows - self._base) / np.maximum(self._per_char, 1e-9)
         self._always_fits = float(fits.min()) if len(self.ladder) > 1 else 0.0
         per_input, per_output, per_call = self.ladder.prices()

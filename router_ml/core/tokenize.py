@@ -30,8 +30,9 @@ class TextTokenizer:
     """Token ids of rendered texts.
 
     A text is words with single spaces between them (`router_ml.core.text.render`). Where the tokenizer provably treats
-    each word by itself (:func:`words_are_independent`), a word's ids are looked up, and the tokenizer is asked for the new ones
-    alone. Threads may share it: the cache only ever maps a word to the ids that the tokenizer gives it.
+    each word by itself (:func:`words_are_independent`), a text of known words is looked up; one with a new word goes to the
+    tokenizer whole, and some of its new words are learned. Threads may share it: the cache only ever maps a word to the
+    ids that the tokenizer gives it.
 
     Parameters
     ----------
@@ -60,9 +61,15 @@ class TextTokenizer:
         else:
             self._tokenizer.enable_truncation(max_tokens)
         self._special = add_special_tokens
-        self.cached = max_tokens is None and not add_special_tokens and words_are_independent(json.loads(spec))
         # Texts with one of these go to the tokenizer: it finds them before it splits anything.
         self._reserved = (_SPACE, *(t.content for t in self._tokenizer.get_added_tokens_decoder().values()))
+        self.cached = (
+            max_tokens is None
+            and not add_special_tokens
+            # One with a space would be found in a text of words that are each known by themselves.
+            and not any(" " in reserved for reserved in self._reserved)
+            and words_are_independent(json.loads(spec))
+        )
         self._words: dict[str, bytes] = {}
 
     def encode(self, text: str) -> NDArray[np.int64]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from router_ml.ladder import Ladder
 from router_ml.traffic.ladders import call_costs
 
-__all__ = ["Observations", "observe"]
+__all__ = ["Observations", "observe", "slices"]
 
 
 @dataclass(frozen=True, slots=True)

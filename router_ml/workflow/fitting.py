@@ -111,7 +111,8 @@ def fit(
 ) -> FitResult:
     """The whole offline path: read, label, embed, learn, calibrate, export, track.
 
-    One prompt in twenty (of small traffic 20 prompts, of large 500 at most) is held out, for the check that the artifact answers as the trained model does.
+    One prompt in twenty (of small traffic 20 prompts, of large 500 at most) is held out, for the check that the artifact
+    answers as the trained model does.
 
     Parameters
     ----------

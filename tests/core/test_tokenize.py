@@ -104,6 +104,12 @@ def test_a_bound_or_special_tokens_turn_it_off(spec: str) -> None:
     assert not make(spec, special=True).cached
 
 
+def test_a_reserved_token_with_a_space_turns_it_off(spec: str) -> None:
+    tokenizer = tokenizers.Tokenizer.from_str(spec)
+    tokenizer.add_tokens(["two words"])
+    assert not make(tokenizer.to_str()).cached
+
+
 def test_a_bound_holds(spec: str) -> None:
     assert len(make(spec, max_tokens=8).encode("one two three four five six seven eight nine ten")) == 8
 

@@ -45,15 +45,8 @@ class TokenizerSpec:
 
 
 @runtime_checkable
-class ExportableEncoder(Protocol):
+class ExportableEncoder(Encoder, Protocol):
     """An encoder that can be part of the artifact."""
-
-    name: str
-    fingerprint: str
-
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed texts; shape [n, d]."""
-        ...
 
     def tokenizer_spec(self) -> TokenizerSpec:
         """The tokenizer that the artifact holds."""
