@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 
-from router_ml.core.router import Decision, Prediction, Router
+from router_ml.core.decision import Decision, Prediction
+from router_ml.core.router import Router
 from router_ml.errors import RouterError
 from router_ml.ladder import Ladder, Tier
 

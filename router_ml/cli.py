@@ -18,7 +18,8 @@ import click
 from router_ml.errors import MissingExtraError, RouterError
 
 if TYPE_CHECKING:
-    from router_ml.core.router import Decision, Router
+    from router_ml.core.decision import Decision
+    from router_ml.core.router import Router
     from router_ml.ladder import Ladder
     from router_ml.traffic.labels import Bar
 
@@ -224,7 +225,7 @@ def embed(
     default=1.0,
     show_default=True,
     type=click.FloatRange(0, 1, min_open=True),
-    help="The default threshold keeps this share of the best single tier's quality.",
+    help="The default setting keeps this share of the best single tier's quality.",
 )
 @click.option("--no-track", is_flag=True, help="Don't log the run to MLflow.")
 @_MAX_REJECTS
@@ -325,17 +326,19 @@ def evaluate(
 @main.command()
 @_ARTIFACT
 @click.argument("prompt", required=False)
-@click.option("--policy", type=click.Choice(["bar", "value"]), default="bar", show_default=True)
+@click.option("--policy", type=click.Choice(["bar", "value"]), help="Without it, the artifact's default.")
 @click.option("--threshold", type=click.FloatRange(0, 1), help="For the policy bar; without it, the artifact's own.")
 @click.option(
-    "--lam", type=click.FloatRange(min=0), help="For the policy value: the quality that one US dollar is worth."
+    "--lam",
+    type=click.FloatRange(min=0),
+    help="For the policy value: the quality that one US dollar is worth; without it, the artifact's own.",
 )
 @click.option("--allow", multiple=True, help="A tier that may be chosen; give it several times. Without it, all.")
 @_JSON
 def route(
     artifact: Path,
     prompt: str | None,
-    policy: str,
+    policy: str | None,
     threshold: float | None,
     lam: float | None,
     allow: tuple[str, ...],
@@ -374,7 +377,7 @@ def inspect(artifact: Path, as_json: bool) -> None:
     \b
     router-ml inspect router.onnx --json
     """
-    from router_ml.core.artifact import read_artifact
+    from router_ml.core.artifact import Setting, read_artifact
 
     metadata = json.loads(read_artifact(artifact).metadata.to_json())
     if as_json:
@@ -390,8 +393,8 @@ def inspect(artifact: Path, as_json: bool) -> None:
             f"tier {tier['name']}: {tier['model']}, ${tier['input_usd_per_mtok']:.4g} in, ${tier['output_usd_per_mtok']:.4g} out "
             f"per million tokens ({tier['price_source']})"
         )
-    for threshold in metadata["thresholds"]:
-        click.echo(f"threshold {threshold['threshold']:.3f}: {threshold['name']}; guarantee: {threshold['guarantee']}")
+    for setting in metadata["settings"]:
+        click.echo(str(Setting(**setting)))
     for key, value in metadata["provenance"].items():
         click.echo(f"{key}: {value}")
 

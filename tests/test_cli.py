@@ -304,9 +304,9 @@ def test_files_that_are_no_artifact(
         ([""], "empty"),
         ([" \n"], "empty"),
         (["Hello", "--threshold", "2"], "--threshold"),
-        (["Hello", "--policy", "value"], "'lam'"),
         (["Hello", "--allow", "huge"], "'huge'"),
-        (["Hello", "--lam", "1"], "'lam'"),
+        (["Hello", "--policy", "bar", "--lam", "1"], "'lam'"),
+        (["Hello", "--policy", "value", "--threshold", "1"], "'threshold'"),
     ],
 )
 def test_prompts_and_knobs_that_cannot_be_used(path300: Path300, arguments: list[str], says: str) -> None:

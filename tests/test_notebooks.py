@@ -16,7 +16,7 @@ def test_runs_and_ends_with_a_decision(path: Path, tmp_path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
     printed = "".join(o.get("text", "") for cell in notebook.cells for o in cell.get("outputs", []))
-    assert "threshold" in printed
+    assert "best single tier" in printed
     assert "expected quality" in printed
 
 

@@ -6,8 +6,10 @@ The file is an ONNX ``ModelProto`` with four metadata properties: ``router_ml.sc
 ``router_ml.metadata`` (JSON, see :class:`Metadata`), ``router_ml.tokenizer`` (the JSON of a ``tokenizers`` file) and
 ``router_ml.sha256``, of the serialised graph, the metadata and the tokenizer: damage is found before anything is run.
 
-The graph takes ``input_ids`` [n, L] int64 (and ``attention_mask`` [n, L] int64 where `Metadata.inputs` says so) and
-``n_chars`` [n] float32; it gives ``p_meets``, ``quality``, ``output_tokens`` [n, T] and ``novelty`` [n], all float32.
+The graph takes ``input_ids`` [n, L] int64 and ``log_n_chars`` [n, 1] float32 (the natural logarithm of 1 + the length in
+characters, before the text is cut), and what `Metadata.inputs` names of: ``token_weights`` [n, 1, L] float32 (one over the
+number of tokens, 0 where a row is filled up), ``attention_mask`` [n, L] int64 (1, and 0 where it is filled up). It gives
+``p_meets``, ``quality``, ``output_tokens`` [n, T] and ``novelty`` [n], all float32.
 
 To change the format: raise `SCHEMA_VERSION`, say in CHANGELOG.md what changed, and leave reading the older one to the
 older release: an artifact is cheap to export again, and a router that misreads one is not.
@@ -23,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from router_ml.core.decision import Policy
 from router_ml.core.text import RENDER_VERSION
 from router_ml.errors import ArtifactError
 from router_ml.ladder import Ladder
@@ -35,12 +38,12 @@ __all__ = [
     "TOKENIZER_KEY",
     "Artifact",
     "Metadata",
-    "Threshold",
+    "Setting",
     "content_digest",
     "read_artifact",
 ]
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 SCHEMA_KEY = "router_ml.schema"
 METADATA_KEY = "router_ml.metadata"
 TOKENIZER_KEY = "router_ml.tokenizer"
@@ -55,15 +58,16 @@ _VALUE = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Threshold:
-    """A setting of the `bar` policy's knob, and what is known of it.
+class Setting:
+    """A policy with its knob, and what is known of it.
 
     Parameters
     ----------
     name : str
         What it is called.
-    threshold : float
-        The probability that ``p_meets`` has to reach.
+    policy : {"bar", "value"}
+    knob : float
+        The threshold, or `lam`.
     quality, cost_usd : float or None
         Mean quality and mean cost of a call at this setting, on the prompts that it was chosen on.
     best_single_quality, best_single_cost_usd : float or None
@@ -73,12 +77,18 @@ class Threshold:
     """
 
     name: str
-    threshold: float
+    policy: Policy
+    knob: float
     quality: float | None
     cost_usd: float | None
     best_single_quality: float | None
     best_single_cost_usd: float | None
     guarantee: str
+
+    def __str__(self) -> str:
+        """The knob with its name."""
+        knob = f"threshold {self.knob:.3f}" if self.policy == "bar" else f"lam {self.knob:.4g} (quality per USD)"
+        return f"policy {self.policy!r}, {knob}: {self.name}; guarantee: {self.guarantee}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +101,7 @@ class Metadata:
         The tiers, in the order of the graph's columns.
     bar : dict
         The bar that the labels were made with: ``{"kind", "value", "reference"}``.
-    thresholds : tuple of Threshold
+    settings : tuple of Setting
         The first is the default.
     input_tokens_per_char, input_tokens_base : tuple of float
         Per tier, how many input tokens a prompt of so many characters is expected to be.
@@ -113,7 +123,7 @@ class Metadata:
 
     ladder: Ladder
     bar: dict[str, Any]
-    thresholds: tuple[Threshold, ...]
+    settings: tuple[Setting, ...]
     input_tokens_per_char: tuple[float, ...]
     input_tokens_base: tuple[float, ...]
     inputs: tuple[str, ...]
@@ -129,7 +139,7 @@ class Metadata:
         """Serialise; the inverse of :meth:`from_json`."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         values["ladder"] = self.ladder.to_dicts()
-        values["thresholds"] = [dataclasses.asdict(t) for t in self.thresholds]
+        values["settings"] = [dataclasses.asdict(s) for s in self.settings]
         return json.dumps(values, sort_keys=True, ensure_ascii=False, allow_nan=False)
 
     @classmethod
@@ -138,7 +148,7 @@ class Metadata:
         try:
             values = json.loads(text)
             values["ladder"] = Ladder.from_dicts(values["ladder"])
-            values["thresholds"] = tuple(Threshold(**t) for t in values["thresholds"])
+            values["settings"] = tuple(Setting(**s) for s in values["settings"])
             for name in ("input_tokens_per_char", "input_tokens_base", "inputs"):
                 values[name] = tuple(values[name])
             metadata = cls(**values)
@@ -146,7 +156,7 @@ class Metadata:
             raise ArtifactError(f"The artifact's metadata can't be read ({exc}); export it again.") from exc
         n_tiers = len(metadata.ladder)
         if (
-            not metadata.thresholds
+            not metadata.settings
             or len(metadata.input_tokens_base) != n_tiers
             or len(metadata.input_tokens_per_char) != n_tiers
         ):

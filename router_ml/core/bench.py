@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from router_ml.core.router import Router
-from router_ml.core.text import render
+from router_ml.core.text import bounded
 
 __all__ = ["Bench", "Latency", "Throughput", "bench"]
 
@@ -163,14 +163,14 @@ def _times(call: Callable[[], object], calls: int) -> np.ndarray[tuple[int], np.
 
 def _latency(router: Router, prompt: str, tokens: int, calls: int) -> Latency:
     whole = _times(lambda: router.route(prompt), calls)
-    text, n_chars = render(prompt)
-    ids, length = [router.tokenizer.encode(text)], np.array([n_chars], dtype=np.float32)
+    text, n_chars = bounded(prompt)
+    ids = [router.tokenizer.encode(text)]
     rendering, tokenizing, running = (
         float(np.median(_times(part, calls)))
         for part in (
-            lambda: render(prompt),
+            lambda: bounded(prompt),
             lambda: router.tokenizer.encode(text),
-            lambda: router.run(ids, length),
+            lambda: router.run(ids, [n_chars]),
         )
     )
     rest = max(float(np.median(whole)) - rendering - tokenizing - running, 0.0)

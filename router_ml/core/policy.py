@@ -5,7 +5,23 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["choose_by_bar", "choose_by_value"]
+from router_ml.core.decision import Policy
+
+__all__ = ["choose", "choose_by_bar", "choose_by_value"]
+
+
+def choose(
+    policy: Policy,
+    knob: float,
+    p_meets: NDArray[np.floating],
+    quality: NDArray[np.floating],
+    cost_usd: NDArray[np.floating],
+    allowed: NDArray[np.bool_] | None = None,
+) -> NDArray[np.intp]:
+    """:func:`choose_by_bar` or :func:`choose_by_value`, by the policy's name; arrays [n, T]."""
+    if policy == "bar":
+        return choose_by_bar(p_meets, knob, allowed)
+    return choose_by_value(quality, cost_usd, knob, allowed)
 
 
 def choose_by_bar(

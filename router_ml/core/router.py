@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+import os
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain, islice
 from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, Self, TypeGuard
+from typing import TYPE_CHECKING, Any, Self, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
-from router_ml.core.artifact import Artifact, Metadata, read_artifact
-from router_ml.core.policy import choose_by_bar, choose_by_value
-from router_ml.core.text import Query, Rendered, render
+from router_ml.core.artifact import Artifact, Metadata, Setting, read_artifact
+from router_ml.core.decision import Decision, Policy, Prediction
+from router_ml.core.policy import choose
+from router_ml.core.text import Query, Rendered, bounded
 from router_ml.core.tokenize import TextTokenizer
 from router_ml.errors import ArtifactError, InputError, QueryError
 from router_ml.ladder import Ladder
@@ -22,86 +26,14 @@ from router_ml.ladder import Ladder
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["Decision", "Policy", "Prediction", "Router"]
-
-Policy = Literal["bar", "value"]
+__all__ = ["Router"]
 
 _OUTPUTS = ["p_meets", "quality", "output_tokens", "novelty"]
-_MAX_ROWS, _MAX_POSITIONS = 256, 65_536
-"""Prompts, and token positions with padding, in one run of the graph: enough to keep it busy, few enough to hold memory
-flat (a position is a vector of the encoder's width)."""
-
-
-class Decision(NamedTuple):
-    """Which tier a query goes to, and why.
-
-    Attributes
-    ----------
-    tier, model : str
-        The chosen tier and the model behind it.
-    p_meets : float
-        Calibrated probability that its answer meets the bar.
-    quality : float
-        Expected quality of its answer, in [0, 1].
-    cost_usd : float
-        Expected cost of the call.
-    policy : str
-        ``"bar"`` or ``"value"``.
-    knob : float
-        The threshold, or `lam`, that was used.
-    reason : str
-        ``"meets_bar"``: the cheapest tier that reaches the threshold; ``"none_meets_bar"``: none reaches it, so the
-        likeliest; ``"best_value"``: the best quality for its cost; ``"only_tier"``: no other tier may take the query.
-    """
-
-    tier: str
-    model: str
-    p_meets: float
-    quality: float
-    cost_usd: float
-    policy: str
-    knob: float
-    reason: str
-
-    @property
-    def explanation(self) -> str:
-        """The reason as a sentence."""
-        match self.reason:
-            case "meets_bar":
-                return (
-                    f"{self.tier} is the cheapest tier whose answer is likely enough to meet the bar "
-                    f"({self.p_meets:.0%}, threshold {self.knob:.0%})."
-                )
-            case "none_meets_bar":
-                return (
-                    f"No tier reaches the threshold of {self.knob:.0%}; {self.tier} comes nearest ({self.p_meets:.0%})."
-                )
-            case "best_value":
-                return f"{self.tier} has the best expected quality ({self.quality:.2f}) for its cost (${self.cost_usd:.6f})."
-            case _:
-                return f"{self.tier} is the only tier that may take this query."
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """The model's outputs for n prompts and T tiers in ladder order.
-
-    Attributes
-    ----------
-    p_meets, quality, output_tokens, cost_usd : array [n, T]
-        Probability of meeting the bar, expected quality, expected tokens of the answer, expected cost in USD.
-    novelty : array [n]
-        How unlike the training traffic the prompt is; about 1 on that traffic itself.
-    input_tokens : array [n, T]
-        Expected tokens of the prompt.
-    """
-
-    p_meets: NDArray[np.float32]
-    quality: NDArray[np.float32]
-    output_tokens: NDArray[np.float32]
-    cost_usd: NDArray[np.float64]
-    novelty: NDArray[np.float32]
-    input_tokens: NDArray[np.float64]
+_CHUNK = 1024
+"""Queries of a stream that are worked on together."""
+_MAX_ROWS, _MAX_POSITIONS = 256, 2_048
+"""Prompts, and token positions with padding, in one run of the graph: enough to keep it busy, few enough for what a run
+gathers (a position is a vector of the encoder's width) to stay near the processor."""
 
 
 class Router:
@@ -115,6 +47,11 @@ class Router:
         self.metadata: Metadata = artifact.metadata
         self.ladder: Ladder = artifact.metadata.ladder
         self._session = _session(artifact.model, threads)
+        # The wrapper around it checks names and owners on each run, which takes a fifth of a short prompt's time.
+        self._run: Any = getattr(self._session, "_sess", self._session).run
+        self._workers = max(1, _cores() // threads)
+        self._has_weights = "token_weights" in self.metadata.inputs
+        self._has_mask = "attention_mask" in self.metadata.inputs
         self.tokenizer = TextTokenizer(
             artifact.tokenizer,
             max_tokens=self.metadata.max_tokens,
@@ -129,8 +66,11 @@ class Router:
         fits = (self._windows - self._base) / np.maximum(self._per_char, 1e-9)
         self._always_fits = float(fits.min()) if len(self.ladder) > 1 else 0.0
         per_input, per_output, per_call = self.ladder.prices()
-        prices = np.array([self._per_char, self._base, per_input, per_output, per_call]).T.tolist()
-        self._plain = [(tier.name, tier.model, *usd) for tier, usd in zip(self.ladder, prices, strict=True)]
+        # A call's expected cost: the first, plus the second a character, plus the third a token of the answer.
+        usd = (per_call + self._base * per_input, self._per_char * per_input, per_output)
+        self._usd: list[tuple[float, float, float]] = list(zip(*(u.tolist() for u in usd), strict=True))
+        self._names = [(tier.name, tier.model) for tier in self.ladder]
+        self._default = (self.setting.policy, self.setting.knob)
 
     @classmethod
     def load(cls, path: str | Path, *, threads: int = 1) -> Self:
@@ -151,15 +91,15 @@ class Router:
         return cls(read_artifact(path), threads=threads)
 
     @property
-    def threshold(self) -> float:
-        """The threshold used where none is given."""
-        return self.metadata.thresholds[0].threshold
+    def setting(self) -> Setting:
+        """The policy and knob used where none is given."""
+        return self.metadata.settings[0]
 
     def route(
         self,
         query: Query,
         *,
-        policy: Policy = "bar",
+        policy: Policy | None = None,
         threshold: float | None = None,
         lam: float | None = None,
         allowed: Collection[str] | None = None,
@@ -170,13 +110,13 @@ class Router:
         ----------
         query : str or list of chat messages
             What :func:`router_ml.core.text.render` takes.
-        policy : {"bar", "value"}
+        policy : {"bar", "value"}, optional
             ``"bar"``: the cheapest tier with ``p_meets >= threshold``; ``"value"``: the largest
-            ``quality - lam * cost_usd``.
+            ``quality - lam * cost_usd``. Without it, the one whose knob is given, else the artifact's default.
         threshold : float, optional
-            For ``"bar"``, in [0, 1]; the artifact's first threshold where not given.
+            For ``"bar"``, in [0, 1]; the artifact's where not given.
         lam : float, optional
-            For ``"value"``, >= 0: the quality that one US dollar is worth.
+            For ``"value"``, >= 0: the quality that one US dollar is worth; the artifact's where not given.
         allowed : collection of str, optional
             Names of the tiers that may be chosen.
 
@@ -187,129 +127,199 @@ class Router:
         InputError
             If an option is out of its range.
         """
-        knob = self._knob(policy, threshold, lam)
-        mask = self._mask(allowed)
-        rendered = render(query)
-        ids = self.tokenizer.encode(rendered.text)
-        outputs = self.run([ids], np.array([rendered.n_chars], dtype=np.float32))
-        if policy == "value" or allowed is not None or rendered.n_chars >= self._always_fits:
-            return self._decide(self._prediction(outputs, [rendered]), policy, knob, mask)[0]
-        return self._decide_plainly(outputs, rendered.n_chars, knob)
+        policy, knob = self._knob(policy, threshold, lam)
+        text = bounded(query)
+        outputs = self._run(_OUTPUTS, self._feed_one(self.tokenizer.encode(text.text), text.n_chars), None)
+        if allowed is not None or text.n_chars >= self._always_fits:
+            return self._decide(self._prediction(outputs, [text.n_chars]), policy, knob, self._mask(allowed))[0]
+        return self._decide_plainly(outputs, text.n_chars, policy, knob)
 
     def route_batch(
         self,
-        queries: Sequence[Query],
+        queries: Iterable[Query],
         *,
-        policy: Policy = "bar",
+        policy: Policy | None = None,
         threshold: float | None = None,
         lam: float | None = None,
         allowed: Collection[str] | None = None,
     ) -> list[Decision]:
-        """Choose the tier for each of many queries; options as in :meth:`route`."""
-        knob = self._knob(policy, threshold, lam)
+        """Choose the tier for each of many queries, on all cores; options as in :meth:`route`."""
+        return list(self.route_iter(queries, policy=policy, threshold=threshold, lam=lam, allowed=allowed))
+
+    def route_iter(
+        self,
+        queries: Iterable[Query],
+        *,
+        policy: Policy | None = None,
+        threshold: float | None = None,
+        lam: float | None = None,
+        allowed: Collection[str] | None = None,
+    ) -> Iterator[Decision]:
+        """:meth:`route_batch` for a stream of any length: memory is bounded, decisions come in the queries' order.
+
+        Some thousand queries are read ahead.
+        """
+        policy, knob = self._knob(policy, threshold, lam)
         mask = self._mask(allowed)
-        return self._decide(self.predict(queries), policy, knob, mask)
+        return chain.from_iterable(self._decide(p, policy, knob, mask) for p in self.predict_iter(queries))
 
-    def _decide_plainly(self, outputs: Sequence[NDArray[np.float32]], n_chars: int, threshold: float) -> Decision:
-        """What :meth:`_decide` answers for one query and the bar policy where each tier may be chosen, without arrays."""
-        p_meets = outputs[0][0].tolist()
-        tier = next((t for t, p in enumerate(p_meets) if p >= threshold), None)
-        reason = "none_meets_bar" if tier is None else "meets_bar"
-        if tier is None:
-            tier = p_meets.index(max(p_meets))
-        name, model, per_char, base, per_input, per_output, per_call = self._plain[tier]
-        cost_usd = (base + per_char * n_chars) * per_input + float(outputs[2][0, tier]) * per_output + per_call
-        quality = float(outputs[1][0, tier])
-        return Decision(name, model, p_meets[tier], quality, cost_usd, "bar", threshold, reason)
-
-    def _decide(self, prediction: Prediction, policy: Policy, knob: float, mask: NDArray[np.bool_]) -> list[Decision]:
-        may = mask & (prediction.input_tokens < self._windows)
-        if not may.any(axis=1).all():
-            raise QueryError(self._no_tier(prediction.input_tokens[may.any(axis=1).argmin()], mask))
-        if policy == "bar":
-            chosen = choose_by_bar(prediction.p_meets, knob, may)
-        else:
-            chosen = choose_by_value(prediction.quality, prediction.cost_usd, knob, may)
-        return [self._decision(prediction, i, int(k), policy, knob, int(may[i].sum())) for i, k in enumerate(chosen)]
-
-    def predict(self, queries: Sequence[Query]) -> Prediction:
+    def predict(self, queries: Iterable[Query]) -> Prediction:
         """The model's outputs for each query, before any policy."""
+        parts = list(self.predict_iter(queries))
+        if not parts:
+            none = np.empty((0, len(self.ladder)), np.float32)
+            return self._prediction([none, none, none, np.empty(0, np.float32)], [])
+        return parts[0] if len(parts) == 1 else Prediction.concatenate(parts)
+
+    def predict_iter(self, queries: Iterable[Query]) -> Iterator[Prediction]:
+        """:meth:`predict` for a stream of any length, in parts of about a thousand queries each."""
         if isinstance(queries, str):
             raise InputError("'queries' is one string; it needs to be a sequence of queries, e.g. ['...'].")
-        rendered = _render_all(queries)
-        if not rendered:
-            return self._prediction(
-                [np.empty((0, len(self.ladder)), np.float32)] * 3 + [np.empty(0, np.float32)], rendered
-            )
-        ids = self.tokenizer.encode_batch([r.text for r in rendered])
-        n_chars = np.array([r.n_chars for r in rendered], dtype=np.float32)
-        batches = _batches([len(i) for i in ids])
-        runs = [self.run([ids[i] for i in rows], n_chars[rows]) for rows in batches]
-        back = np.argsort(np.concatenate(batches))
-        return self._prediction([np.concatenate(column)[back] for column in zip(*runs, strict=True)], rendered)
+        return self._predict_stream(iter(queries))
 
-    def run(self, ids: Sequence[NDArray[np.int64]], n_chars: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    def _predict_stream(self, queries: Iterator[Query]) -> Iterator[Prediction]:
+        # The graph runs in threads of its own (onnxruntime lets go of the interpreter's lock), while this one tokenizes.
+        waiting: deque[tuple[list[int], list[NDArray[np.intp]], list[Future[Any]]]] = deque()
+        n_read = 0
+        with ThreadPoolExecutor(self._workers) as pool:
+            while chunk := list(islice(queries, _CHUNK)):
+                texts = _bounded_all(chunk, n_read)
+                n_read += len(chunk)
+                ids = self.tokenizer.encode_batch([t.text for t in texts])
+                n_chars = [t.n_chars for t in texts]
+                batches = _batches([len(i) for i in ids])
+                runs = [
+                    pool.submit(self.run, [ids[i] for i in rows], [n_chars[i] for i in rows])
+                    for rows in (b.tolist() for b in batches)
+                ]
+                waiting.append((n_chars, batches, runs))
+                if len(waiting) > 1:
+                    yield self._collect(*waiting.popleft())
+            while waiting:
+                yield self._collect(*waiting.popleft())
+
+    def _collect(
+        self, n_chars: list[int], batches: list[NDArray[np.intp]], runs: list[Future[list[NDArray[np.float32]]]]
+    ) -> Prediction:
+        back = np.argsort(np.concatenate(batches))
+        columns = zip(*(run.result() for run in runs), strict=True)
+        return self._prediction([np.concatenate(column)[back] for column in columns], n_chars)
+
+    def run(self, ids: Sequence[NDArray[np.int64]], n_chars: Sequence[int]) -> list[NDArray[np.float32]]:
         """Run the graph once: token ids and lengths in characters of n prompts to its four outputs."""
-        # An encoder needs at least one position, also where a text has no token of the vocabulary.
-        longest = max(1, max(map(len, ids)))
-        if len(ids) == 1 and len(ids[0]) == longest:
-            padded = ids[0].reshape(1, longest)
-        else:
-            padded = np.full((len(ids), longest), self.metadata.pad_id, dtype=np.int64)
-            for row, tokens in zip(padded, ids, strict=True):
-                row[: len(tokens)] = tokens
-        feed = {"input_ids": padded, "n_chars": n_chars}
-        if "attention_mask" in self.metadata.inputs:
-            lengths = np.array([len(t) for t in ids])
-            feed["attention_mask"] = (np.arange(longest) < lengths[:, None]).astype(np.int64)
-        outputs: list[NDArray[np.float32]] = self._session.run(_OUTPUTS, feed)
+        feed = self._feed_one(ids[0], n_chars[0]) if len(ids) == 1 else self._feed(ids, n_chars)
+        outputs: list[NDArray[np.float32]] = self._run(_OUTPUTS, feed, None)
         return outputs
 
-    def _prediction(self, outputs: Sequence[NDArray[np.float32]], rendered: Sequence[Rendered]) -> Prediction:
+    def _feed_one(self, ids: NDArray[np.int64], n_chars: int) -> dict[str, NDArray[Any]]:
+        length = len(ids)
+        if length == 0:
+            return self._feed([ids], [n_chars])
+        feed: dict[str, NDArray[Any]] = {
+            "input_ids": ids.reshape(1, length),
+            "log_n_chars": np.array([[math.log1p(n_chars)]], dtype=np.float32),
+        }
+        if self._has_weights:
+            feed["token_weights"] = np.full((1, 1, length), 1 / length, dtype=np.float32)
+        if self._has_mask:
+            feed["attention_mask"] = np.ones((1, length), dtype=np.int64)
+        return feed
+
+    def _feed(self, ids: Sequence[NDArray[np.int64]], n_chars: Sequence[int]) -> dict[str, NDArray[Any]]:
+        lengths = np.array([len(i) for i in ids])
+        # An encoder needs at least one position, also where a text has no token of the vocabulary.
+        is_token = np.arange(max(1, lengths.max())) < lengths[:, None]
+        padded = np.full(is_token.shape, self.metadata.pad_id, dtype=np.int64)
+        padded[is_token] = np.concatenate(ids)
+        feed: dict[str, NDArray[Any]] = {
+            "input_ids": padded,
+            "log_n_chars": np.log1p(n_chars).astype(np.float32)[:, None],
+        }
+        if self._has_weights:
+            feed["token_weights"] = (is_token / np.maximum(lengths, 1)[:, None]).astype(np.float32)[:, None, :]
+        if self._has_mask:
+            feed["attention_mask"] = is_token.astype(np.int64)
+        return feed
+
+    def _prediction(self, outputs: Sequence[NDArray[np.float32]], n_chars: Sequence[int]) -> Prediction:
         p_meets, quality, output_tokens, novelty = outputs
-        chars = np.array([r.n_chars for r in rendered], dtype=np.float64)
-        input_tokens = self._base + self._per_char * chars[:, None]
+        input_tokens = self._base + self._per_char * np.array(n_chars, dtype=np.float64)[:, None]
         cost_usd = self.ladder.cost_usd(input_tokens, output_tokens)
         return Prediction(p_meets, quality, output_tokens, cost_usd, novelty, input_tokens)
 
-    def _decision(
-        self, prediction: Prediction, row: int, tier: int, policy: Policy, knob: float, n_allowed: int
+    def _decide_plainly(
+        self, outputs: Sequence[NDArray[np.float32]], n_chars: int, policy: Policy, knob: float
     ) -> Decision:
-        p_meets = float(prediction.p_meets[row, tier])
-        if n_allowed == 1:
-            reason = "only_tier"
-        elif policy == "value":
-            reason = "best_value"
+        """What :meth:`_decide` answers for one query that each tier may take, without arrays."""
+        p_meets: list[float] = outputs[0][0].tolist()
+        quality: list[float] = outputs[1][0].tolist()
+        tokens: list[float] = outputs[2][0].tolist()
+        tier, reason = 0, "best_value"
+        if policy == "value":
+            best = -math.inf
+            for t, (fixed, per_char, per_output) in enumerate(self._usd):
+                value = quality[t] - knob * (fixed + per_char * n_chars + per_output * tokens[t])
+                if value > best:
+                    tier, best = t, value
         else:
-            reason = "meets_bar" if p_meets >= knob else "none_meets_bar"
-        return Decision(
-            tier=self.ladder[tier].name,
-            model=self.ladder[tier].model,
-            p_meets=p_meets,
-            quality=float(prediction.quality[row, tier]),
-            cost_usd=float(prediction.cost_usd[row, tier]),
-            policy=policy,
-            knob=knob,
-            reason=reason,
-        )
+            reason = "meets_bar"
+            while p_meets[tier] < knob:
+                tier += 1
+                if tier == len(p_meets):
+                    tier, reason = p_meets.index(max(p_meets)), "none_meets_bar"
+                    break
+        fixed, per_char, per_output = self._usd[tier]
+        cost_usd = fixed + per_char * n_chars + per_output * tokens[tier]
+        name, model = self._names[tier]
+        return Decision(name, model, p_meets[tier], quality[tier], cost_usd, policy, knob, reason)
 
-    def _knob(self, policy: Policy, threshold: float | None, lam: float | None) -> float:
+    def _decide(self, prediction: Prediction, policy: Policy, knob: float, mask: NDArray[np.bool_]) -> list[Decision]:
+        may = mask & (prediction.input_tokens < self._windows)
+        n_allowed = may.sum(axis=1)
+        if not n_allowed.all():
+            raise QueryError(self._no_tier(prediction.input_tokens[n_allowed.argmin()], mask))
+        chosen = choose(policy, knob, prediction.p_meets, prediction.quality, prediction.cost_usd, may)
+        rows = np.arange(len(chosen))
+        p_meets, quality, cost_usd = (
+            table[rows, chosen].tolist() for table in (prediction.p_meets, prediction.quality, prediction.cost_usd)
+        )
+        return [
+            Decision(name, model, p, q, c, policy, knob, _reason(policy, p >= knob, n))
+            for (name, model), p, q, c, n in zip(
+                (self._names[tier] for tier in chosen.tolist()),
+                p_meets,
+                quality,
+                cost_usd,
+                n_allowed.tolist(),
+                strict=True,
+            )
+        ]
+
+    def _knob(self, policy: Policy | None, threshold: float | None, lam: float | None) -> tuple[Policy, float]:
+        if policy is None:
+            if threshold is None and lam is None:
+                return self._default
+            policy = "bar" if lam is None else "value"
         if policy == "bar":
             if lam is not None:
                 raise InputError("'lam' belongs to policy='value'; with policy='bar' give 'threshold'.")
-            value = self.threshold if threshold is None else threshold
+            value = self._own_knob("bar") if threshold is None else threshold
             if not _finite(value) or not 0 <= value <= 1:
                 raise InputError(f"The threshold is {value!r}; it needs to be a probability in [0, 1].")
-            return float(value)
+            return policy, float(value)
         if policy == "value":
             if threshold is not None:
                 raise InputError("'threshold' belongs to policy='bar'; with policy='value' give 'lam'.")
-            if not _finite(lam) or lam < 0:
+            value = self._own_knob("value") if lam is None else lam
+            if not _finite(value) or value < 0:
                 raise InputError(
                     f"'lam' is {lam!r}; policy='value' needs a number >= 0: the quality that one US dollar is worth."
                 )
-            return float(lam)
+            return policy, float(value)
         raise InputError(f"The policy is {policy!r}; choose 'bar' or 'value'.")
+
+    def _own_knob(self, policy: Policy) -> float | None:
+        return next((s.knob for s in self.metadata.settings if s.policy == policy), None)
 
     def _mask(self, allowed: Collection[str] | None) -> NDArray[np.bool_]:
         if allowed is None:
@@ -337,16 +347,29 @@ def _finite(value: object) -> TypeGuard[float]:
         return False
 
 
-def _render_all(queries: Sequence[Query]) -> list[Rendered]:
-    rendered = []
+def _reason(policy: Policy, reaches: bool, n_allowed: int) -> str:
+    if n_allowed == 1:
+        return "only_tier"
+    if policy == "value":
+        return "best_value"
+    return "meets_bar" if reaches else "none_meets_bar"
+
+
+def _cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS and Windows
+        return os.cpu_count() or 1
+
+
+def _bounded_all(queries: Sequence[Query], n_before: int) -> list[Rendered]:
+    texts = []
     for i, query in enumerate(queries):
         try:
-            rendered.append(render(query))
+            texts.append(bounded(query))
         except QueryError as exc:
-            if len(queries) == 1:
-                raise
-            raise QueryError(f"Query {i} of {len(queries)} (from 0): {exc}") from exc
-    return rendered
+            raise QueryError(f"Query {n_before + i} (from 0): {exc}") from exc
+    return texts
 
 
 def _batches(lengths: Sequence[int]) -> list[NDArray[np.intp]]:

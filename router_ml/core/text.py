@@ -17,6 +17,7 @@ __all__ = [
     "Message",
     "Query",
     "Rendered",
+    "bounded",
     "conversation_text",
     "render",
 ]
@@ -64,7 +65,13 @@ def render(query: Query) -> Rendered:
     >>> render([{"role": "user", "content": "Hello"}])
     Rendered(text='Hello', n_chars=5)
     """
-    text = conversation_text(query)
+    text, n_chars = bounded(query)
+    return Rendered(" ".join(text.split()), n_chars)
+
+
+def bounded(query: Query) -> Rendered:
+    """What :func:`render` does before it collapses white space; a tokenizer that splits into words can do that itself."""
+    text = query if isinstance(query, str) else _render_messages(query)
     n_chars = len(text)
     if n_chars > MAX_CHARS:
         text = text[:HEAD_CHARS] + "\n" + text[-TAIL_CHARS:]
@@ -80,7 +87,7 @@ def render(query: Query) -> Rendered:
             ) from exc
     if "\0" in text:
         raise QueryError("The query holds NUL characters, so it is binary data; only text can be routed.")
-    return Rendered(" ".join(text.split()), n_chars)
+    return Rendered(text, n_chars)
 
 
 def conversation_text(query: Query) -> str:

@@ -23,16 +23,15 @@ _MAX_WORDS = 65_536
 _MAX_WORD_CHARS = 40
 """A longer word is a rare one: a key, a URL, an endless line. It isn't cached."""
 _NEW_WORDS = 8
-"""New words that one call adds at most, so that a text of new words costs little more than one of known ones."""
+"""New words that one call tokenizes by themselves at most: with more, the text as a whole is faster."""
 
 
 class TextTokenizer:
-    """Token ids of rendered texts.
+    """Token ids of texts, as of words with single spaces between them (`router_ml.core.text.render`).
 
-    A text is words with single spaces between them (`router_ml.core.text.render`). Where the tokenizer provably treats
-    each word by itself (:func:`words_are_independent`), a text of known words is looked up; one with a new word goes to the
-    tokenizer whole, and some of its new words are learned. Threads may share it: the cache only ever maps a word to the
-    ids that the tokenizer gives it.
+    Where the tokenizer provably treats each word by itself (:func:`words_are_independent`), known words are looked up, and
+    a few new ones tokenized and kept; a text with many new ones goes to the tokenizer whole. Threads may share it: the
+    cache only ever maps a word to the ids that the tokenizer gives it.
 
     Parameters
     ----------
@@ -73,40 +72,45 @@ class TextTokenizer:
         self._words: dict[str, bytes] = {}
 
     def encode(self, text: str) -> NDArray[np.int64]:
-        """Token ids of a rendered text; shape [length]."""
+        """Token ids of a text, its white space collapsed; shape [length]."""
+        words = text.split()
         if not self.cached:
-            return np.array(self._tokenizer.encode(text, add_special_tokens=self._special).ids, dtype=np.int64)
+            return self._encode_whole(words)
         try:
             # The reserved strings never come into the cache as part of a word, so a text that has one is not found whole.
-            return np.frombuffer(b"".join(map(self._words.__getitem__, text.split(" "))), dtype=np.int64)
+            return np.frombuffer(b"".join(map(self._words.__getitem__, words)), dtype=np.int64)
         except KeyError:
-            return self._encode_new(text)
+            return self._encode_new(words)
 
     def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
-        """Token ids of rendered texts, in order."""
+        """Token ids of texts, in order."""
         if self.cached:
             return [self.encode(t) for t in texts]
-        encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=self._special)
+        collapsed = [" ".join(t.split()) for t in texts]
+        encodings = self._tokenizer.encode_batch_fast(collapsed, add_special_tokens=self._special)
         return [np.array(e.ids, dtype=np.int64) for e in encodings]
 
-    def _encode_new(self, text: str) -> NDArray[np.int64]:
-        if not any(reserved in text for reserved in self._reserved):
-            self._learn(text)
-        return np.array(self._tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int64)
+    def _encode_whole(self, words: list[str]) -> NDArray[np.int64]:
+        return np.array(self._tokenizer.encode(" ".join(words), add_special_tokens=self._special).ids, dtype=np.int64)
 
-    def _learn(self, text: str) -> None:
-        words = self._words
-        if len(words) >= _MAX_WORDS:
+    def _encode_new(self, words: list[str]) -> NDArray[np.int64]:
+        """Encode words of which some aren't known: the new ones one by one where they are few, else the text whole."""
+        known = self._words
+        if len(known) >= _MAX_WORDS:
             # Another dict, not a cleared one: a thread that reads the old one goes on undisturbed.
-            words = self._words = {}
-        new = 0
-        for word in text.split(" "):
-            if word in words or len(word) > _MAX_WORD_CHARS:
-                continue
-            words[word] = np.array(self._tokenizer.encode(word, add_special_tokens=False).ids, dtype=np.int64).tobytes()
-            new += 1
-            if new == _NEW_WORDS:
-                return
+            known = self._words = {}
+        new = list(dict.fromkeys(word for word in words if word not in known))
+        met = {word: self._word(word) for word in new[:_NEW_WORDS] if not self._holds_reserved(word)}
+        known.update((word, ids) for word, ids in met.items() if len(word) <= _MAX_WORD_CHARS)
+        if len(met) < len(new):
+            return self._encode_whole(words)
+        return np.frombuffer(b"".join([met[word] if word in met else known[word] for word in words]), dtype=np.int64)
+
+    def _word(self, word: str) -> bytes:
+        return np.array(self._tokenizer.encode(word, add_special_tokens=False).ids, dtype=np.int64).tobytes()
+
+    def _holds_reserved(self, word: str) -> bool:
+        return any(reserved in word for reserved in self._reserved)
 
 
 def words_are_independent(spec: dict[str, Any]) -> bool:

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router_ml.learning.graph import Graph
-from router_ml.learning.learners.base import ScoreNames
 from router_ml.learning.targets import Scores, Targets, expit
 
 __all__ = ["Calibration", "fit_offset", "fit_platt"]
@@ -51,13 +50,13 @@ class Calibration:
             np.exp(scores.log_tokens + self.log_tokens),
         )
 
-    def to_graph(self, graph: Graph, scores: ScoreNames) -> ScoreNames:
-        """The same in a graph; gives the names of the three outputs."""
-        scaled = graph.node("Mul", scores.meets, graph.floats(self.meets[0]))
-        meets = graph.node("Sigmoid", graph.node("Add", scaled, graph.floats(self.meets[1])))
-        quality = graph.node("Sigmoid", graph.node("Add", scores.quality, graph.floats(self.quality)))
-        tokens = graph.node("Exp", graph.node("Add", scores.log_tokens, graph.floats(self.log_tokens)))
-        return ScoreNames(meets, quality, tokens)
+    def to_graph(self, graph: Graph, scores: str) -> tuple[str, str, str]:
+        """The same in a graph, from scores [n, 3 T]; gives the names of the three outputs."""
+        n_tiers = len(self.quality)
+        scale = np.concatenate([self.meets[0], np.ones(2 * n_tiers)])
+        shift = np.concatenate([self.meets[1], self.quality, self.log_tokens])
+        meets, quality, log_tokens = graph.split(graph.affine(scores, scale, shift), n_tiers, n_tiers, n_tiers)
+        return graph.node("Sigmoid", meets), graph.node("Sigmoid", quality), graph.node("Exp", log_tokens)
 
 
 def fit_platt(score: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +19,10 @@ from router_ml.core.artifact import (
     SCHEMA_VERSION,
     TOKENIZER_KEY,
     Metadata,
-    Threshold,
+    Setting,
     content_digest,
 )
-from router_ml.core.policy import choose_by_bar
+from router_ml.core.policy import choose
 from router_ml.core.router import Router
 from router_ml.core.text import render
 from router_ml.errors import ExportError
@@ -39,6 +39,13 @@ __all__ = ["InputTokens", "Parity", "build_graph", "check_parity", "export"]
 
 MAX_DIFFERENCE = 1e-4
 MIN_AGREEMENT = 0.9999
+
+_INPUTS: Mapping[str, tuple[type[np.generic], list[int | str]]] = {
+    "input_ids": (np.int64, ["n", "length"]),
+    "attention_mask": (np.int64, ["n", "length"]),
+    "token_weights": (np.float32, ["n", 1, "length"]),
+    "log_n_chars": (np.float32, ["n", 1]),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +73,7 @@ class Parity:
     max_difference : float
         Largest absolute difference of a `p_meets`.
     agreement : float
-        Share of equal decisions at the default threshold.
+        Share of equal decisions at the default setting.
     """
 
     n_prompts: int
@@ -89,14 +96,9 @@ def build_graph(encoder: Encoder, model: FittedModel, n_tiers: int) -> onnx.Mode
         )
     graph = Graph()
     for name in encoder.tokenizer_spec().inputs:
-        if name == "n_chars":
-            graph.input(name, np.float32, ["n"])
-        else:
-            graph.input(name, np.int64, ["n", "length"])
-    embedding = encoder.to_graph(graph)
-    n_chars = graph.node("Unsqueeze", "n_chars", graph.constant(np.array([1], dtype=np.int64)))
-    length = graph.node("Log", graph.node("Add", n_chars, graph.floats(1)))
-    outputs, novelty = model.to_graph(graph, graph.node("Concat", embedding, length, axis=1))
+        graph.input(name, *_INPUTS[name])
+    x = graph.node("Concat", encoder.to_graph(graph), "log_n_chars", axis=1)
+    outputs, novelty = model.to_graph(graph, x)
     for name, value in zip(("p_meets", "quality", "output_tokens"), outputs, strict=True):
         graph.output(value, name, ["n", n_tiers])
     graph.output(novelty, "novelty", ["n"])
@@ -110,7 +112,7 @@ def export(
     *,
     ladder: Ladder,
     bar: dict[str, Any],
-    thresholds: Sequence[Threshold],
+    settings: Sequence[Setting],
     input_tokens: InputTokens,
     provenance: dict[str, Any],
     parity_prompts: Sequence[str],
@@ -132,7 +134,7 @@ def export(
     metadata = Metadata(
         ladder=ladder,
         bar=bar,
-        thresholds=tuple(thresholds),
+        settings=tuple(settings),
         input_tokens_per_char=tuple(input_tokens.per_char.tolist()),
         input_tokens_base=tuple(input_tokens.base.tolist()),
         encoder={"name": encoder.name, "sha256": encoder.fingerprint},
@@ -172,10 +174,14 @@ def check_parity(router: Router, encoder: Encoder, model: FittedModel, prompts: 
     if not rendered:
         raise ExportError("There is no prompt to check the artifact on; give at least one.")
     X = features(encoder.encode([r.text for r in rendered]), np.array([r.n_chars for r in rendered], dtype=np.float64))
-    expected = model.predict(X).p_meets
-    got = router.predict(list(prompts)).p_meets
-    same = choose_by_bar(expected, router.threshold) == choose_by_bar(got, router.threshold)
-    parity = Parity(len(rendered), float(np.abs(expected - got).max()), float(same.mean()))
+    expected, got = model.predict(X), router.predict(prompts)
+    expected_cost = router.ladder.cost_usd(got.input_tokens, expected.output_tokens)
+    policy, knob = router.setting.policy, router.setting.knob
+    same = choose(policy, knob, expected.p_meets, expected.quality, expected_cost) == choose(
+        policy, knob, got.p_meets, got.quality, got.cost_usd
+    )
+    difference = float(np.abs(expected.p_meets - got.p_meets).max())
+    parity = Parity(len(rendered), difference, float(same.mean()))
     if not parity.max_difference <= MAX_DIFFERENCE or parity.agreement < MIN_AGREEMENT:
         raise ExportError(
             f"The exported graph doesn't answer as the trained model does: p_meets differs by up to {parity.max_difference:.2g} "

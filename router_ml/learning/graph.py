@@ -24,6 +24,7 @@ class Graph:
         self._initializers: list[onnx.TensorProto] = []
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
+        self._linear: dict[str, tuple[NDArray[np.floating], NDArray[np.floating]]] = {}
         self._n_names = 0
 
     def _name(self, stem: str) -> str:
@@ -38,8 +39,11 @@ class Graph:
         return name
 
     def output(self, value: str, name: str, shape: Sequence[int | str]) -> None:
-        """Declare a float32 value to be an output."""
-        self._nodes.append(helper.make_node("Identity", [value], [name], name=self._name("Identity")))
+        """Declare a float32 value to be an output, under a name of its own."""
+        # Renamed where it is made and used: a node that only copies would cost as much as a small product.
+        for node in self._nodes:
+            for names in (node.input, node.output):
+                names[:] = [name if n == value else n for n in names]
         self._outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
 
     def constant(self, value: ArrayLike) -> str:
@@ -74,7 +78,24 @@ class Graph:
 
     def linear(self, x: str, weight: NDArray[np.floating], bias: NDArray[np.floating]) -> str:
         """``x @ weight + bias`` for weight [d, m] and bias [m]."""
-        return self.node("Gemm", x, self.floats(weight), self.floats(bias))
+        product = self.node("Gemm", x, self.floats(weight), self.floats(bias))
+        self._linear[product] = (weight, bias)
+        return product
+
+    def affine(self, x: str, scale: NDArray[np.floating], shift: NDArray[np.floating]) -> str:
+        """``x * scale + shift`` per column; where x is the result of :meth:`linear` and not used yet, at no cost."""
+        if x in self._linear and not any(x in node.input for node in self._nodes):
+            weight, bias = self._linear.pop(x)
+            place = next(i for i, node in enumerate(self._nodes) if x in node.output)
+            source, dropped = self._nodes[place].input[0], set(self._nodes[place].input[1:])
+            del self._nodes[place]
+            self._initializers = [c for c in self._initializers if c.name not in dropped]
+            return self.linear(source, weight * scale, bias * scale + shift)
+        return self.node("Add", self.node("Mul", x, self.floats(scale)), self.floats(shift))
+
+    def split(self, x: str, *sizes: int) -> list[str]:
+        """Columns in runs of the given sizes."""
+        return self.nodes("Split", x, self.constant(np.array(sizes, dtype=np.int64)), n_outputs=len(sizes), axis=1)
 
     def l2_normalize(self, x: str) -> str:
         """Rows of x over their Euclidean norm; a zero row stays zero."""

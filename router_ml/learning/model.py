@@ -16,7 +16,6 @@ from router_ml.errors import InputError
 from router_ml.learning.calibration import Calibration
 from router_ml.learning.graph import Graph
 from router_ml.learning.learners import Learner, make_learner
-from router_ml.learning.learners.base import ScoreNames
 from router_ml.learning.novelty import Novelty
 from router_ml.learning.targets import Outputs, Scores, Targets
 
@@ -44,7 +43,7 @@ class FittedModel:
         """Outputs for features [n, d]."""
         return Outputs(*self.calibration.apply(self.learner.predict(X)), self.novelty.predict(X))
 
-    def to_graph(self, graph: Graph, x: str) -> tuple[ScoreNames, str]:
+    def to_graph(self, graph: Graph, x: str) -> tuple[tuple[str, str, str], str]:
         """Add the model to a graph; gives the names of its calibrated outputs and of the novelty."""
         return self.calibration.to_graph(graph, self.learner.to_graph(graph, x)), self.novelty.to_graph(graph, x)
 

@@ -12,65 +12,68 @@ from router_ml.learning.graph import Graph
 
 __all__ = ["Novelty"]
 
-_MAX_COMPONENTS = 32
-_MIN_NOISE = 0.01
+_N_DIRECTIONS = 32
+_N_FOLDS = 10
+_MIN_VARIANCE = 1e-3
+"""Of a direction, as a share of the mean one: below that is noise, or too few prompts to see any."""
 
 
 @dataclass(frozen=True, slots=True)
 class Novelty:
-    """Mahalanobis distance under probabilistic PCA: a Gaussian with a few directions of its own variance and noise elsewhere.
+    """Mahalanobis distance within the directions along which the training prompts vary least.
 
-    Squared, and divided by its mean on the training prompts, so that it is 1 on average there. One small product.
+    Squared, and divided by its mean on prompts that it wasn't fitted to, so that it is about 1 on traffic of the same kind.
+    What training traffic has in common stands in its minor components, so that departing there is telling; one small
+    product and a sum are all the cost.
 
     References
     ----------
-    Tipping, Bishop: Probabilistic principal component analysis (1999), doi:10.1111/1467-9868.00196.
+    Shyu, Chen, Sarinnapakorn, Chang: A novel anomaly detection scheme based on principal component classifier (2003),
+    the minor components' half of it.
 
     Attributes
     ----------
-    mean : array [d]
-    whiten : array [d, k]
-        Projects a centred row so that what its squared norm takes off the distance in noise units is right.
-    noise : float
-        Variance of the noise.
-    scale : float
-        Mean squared distance of the training prompts.
+    weight : array [d, k]
+    intercept : array [k]
+        The squared norm of ``x @ weight + intercept`` is the novelty.
     """
 
-    mean: NDArray[np.float64]
-    whiten: NDArray[np.float64]
-    noise: float
-    scale: float
+    weight: NDArray[np.float64]
+    intercept: NDArray[np.float64]
 
     @classmethod
     def fit(cls, X: NDArray[np.float32]) -> Self:
         """Fit to features [n, d]."""
-        mean = X.mean(axis=0, dtype=np.float64)
-        centred = X - mean
-        values, vectors = np.linalg.eigh(centred.T @ centred / max(len(X), 1))
-        k = min(_MAX_COMPONENTS, len(X) - 1, X.shape[1] - 1)
-        values, vectors = values[::-1].clip(min=0), vectors[:, ::-1]
-        # A floor, for where there are fewer prompts than directions and no noise can be seen.
-        noise = float(max(values[k:].mean(), _MIN_NOISE * values.mean(), 1e-9))
-        # |x|^2 / noise - sum_k z_k^2 (1 / noise - 1 / value_k), the Woodbury form of the Gaussian's precision.
-        taken = np.sqrt(1 / noise - 1 / np.maximum(values[:k], noise))
-        whiten = vectors[:, :k] * taken
-        raw = (centred**2).sum(axis=1) / noise - ((centred @ whiten) ** 2).sum(axis=1)
-        return cls(mean, whiten, noise, float(max(raw.mean(), 1e-9)))
+        fold = np.arange(len(X)) % _N_FOLDS
+        splits = [(X[fold != k], X[fold == k]) for k in range(min(_N_FOLDS, len(X)))] if len(X) > 1 else [(X, X)]
+        held_out = np.concatenate([_squared_norm(there, *_whitening(here)) for here, there in splits])
+        root = 1 / np.sqrt(max(float(held_out.mean()), 1e-9))
+        weight, intercept = _whitening(X)
+        return cls(weight * root, intercept * root)
 
     def predict(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
         """Novelty of features [n, d]; shape [n], >= 0."""
-        centred = X - self.mean
-        distance: NDArray[np.float64] = (centred**2).sum(axis=1) / self.noise - ((centred @ self.whiten) ** 2).sum(
-            axis=1
-        )
-        return distance / self.scale
+        return _squared_norm(X, self.weight, self.intercept)
 
     def to_graph(self, graph: Graph, x: str) -> str:
         """The same in a graph; gives the name of the output [n]."""
-        centred = graph.node("Sub", x, graph.floats(self.mean))
-        root = 1 / np.sqrt(self.scale)
-        whole = graph.node("Mul", centred, graph.floats(root / np.sqrt(self.noise)))
-        taken = graph.node("MatMul", centred, graph.floats(self.whiten * root))
         axis = graph.constant(np.array([1], dtype=np.int64))
-        return graph.node("Sub", *(graph.node("ReduceSumSquare", v, axis, keepdims=0) for v in (whole, taken)))
+        return graph.node("ReduceSumSquare", graph.linear(x, self.weight, self.intercept), axis, keepdims=0)
+
+
+def _whitening(X: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Weight [d, k] and intercept [k] of the whitened minor components."""
+    mean = X.mean(axis=0, dtype=np.float64)
+    centred = X - mean
+    variances, directions = np.linalg.eigh(centred.T @ centred / len(X))
+    k = min(_N_DIRECTIONS, X.shape[1])
+    floor = max(_MIN_VARIANCE * float(variances.mean()), 1e-12)
+    weight = directions[:, :k] / np.sqrt(np.maximum(variances[:k], floor))
+    return weight, -mean @ weight
+
+
+def _squared_norm(
+    X: NDArray[np.float32], weight: NDArray[np.float64], intercept: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    distance: NDArray[np.float64] = ((X @ weight + intercept) ** 2).sum(axis=1)
+    return distance

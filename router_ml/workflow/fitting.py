@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from router_ml import tracking
-from router_ml.core.artifact import Threshold
+from router_ml.core.artifact import Setting
 from router_ml.core.router import Router
 from router_ml.evaluation.summary import Evaluation
 from router_ml.ladder import Ladder
@@ -45,8 +45,8 @@ class FitResult:
         The artifact.
     traffic : Validated
     prepared : Prepared
-    threshold : Threshold
-        The default.
+    settings : tuple of Setting
+        The default first.
     parity : Parity
     evaluation : Evaluation or None
         Cross-validated.
@@ -59,7 +59,7 @@ class FitResult:
     path: Path
     traffic: Validated
     prepared: Prepared
-    threshold: Threshold
+    settings: tuple[Setting, ...]
     parity: Parity
     evaluation: Evaluation | None
     rejects: Path | None
@@ -78,7 +78,7 @@ class FitResult:
             "tiers": self.prepared.ladder.to_dicts(),
             "notes": list(self.prepared.notes),
             "labels": dict(self.label_counts.iter_rows()),
-            "threshold": asdict(self.threshold),
+            "settings": [asdict(s) for s in self.settings],
             "parity": asdict(self.parity),
             "cross_validated": None if self.evaluation is None else self.evaluation.to_dict(),
             "rejected": self.traffic.rejects.height,
@@ -92,7 +92,7 @@ class FitResult:
         lines = [
             f"Labels of {self.prepared.labels.height:,} prompts: {counts}",
             f"Artifact: {self.path} (checked on {self.parity.n_prompts} held-out prompts: p_meets differs by at most {self.parity.max_difference:.1g})",
-            f"Default threshold: {self.threshold.threshold:.3f}, for {self.threshold.name}; guarantee: {self.threshold.guarantee}",
+            f"Default: {self.settings[0]}",
         ]
         if self.rejects is not None:
             lines.append(f"Rejected rows: {self.traffic.rejects.height:,}, in {self.rejects}")
@@ -157,7 +157,7 @@ def fit(
             if track:
                 run.log_figures(figures(trained.evaluation))
         run.log_router(out)
-    return FitResult(out, traffic, prepared, trained.threshold, parity, trained.evaluation, rejects, run.id)
+    return FitResult(out, traffic, prepared, trained.settings, parity, trained.evaluation, rejects, run.id)
 
 
 def train_tracked(

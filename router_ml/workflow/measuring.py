@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from router_ml.core.policy import choose_by_bar
+from router_ml.core.policy import choose
 from router_ml.core.router import Router
 from router_ml.errors import TrafficError
 from router_ml.evaluation.figures import draw_figures, to_png
@@ -67,7 +67,9 @@ def evaluate_router(
         observations.quality,
         observations.cost_usd,
         tiers=router.ladder.names,
-        default_choice=choose_by_bar(prediction.p_meets, router.threshold),
+        default_choice=choose(
+            router.setting.policy, router.setting.knob, prediction.p_meets, prediction.quality, prediction.cost_usd
+        ),
         meets=meets(observations.quality, router.ladder, Bar(**router.metadata.bar)),
         random_state=random_state,
         n_resamples=n_resamples,
@@ -89,7 +91,7 @@ def report_facts(router: Router, evaluation: Evaluation) -> dict[str, str]:
         "bar": f"quality >= {metadata.bar['value']:g} ({metadata.bar['kind']})",
         "encoder": str(metadata.encoder["name"]),
         "learner": str(metadata.learner["name"]),
-        "default threshold": f"{router.threshold:.3f} ({metadata.thresholds[0].name}); guarantee: {metadata.thresholds[0].guarantee}",
+        "default": str(router.setting),
         **{
             key.replace("_", " "): str(value)
             for key, value in metadata.provenance.items()

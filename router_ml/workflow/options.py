@@ -30,7 +30,7 @@ class FitOptions:
     encoder : str
         See :func:`router_ml.learning.encoders.load_encoder`.
     quality_target : float
-        The default threshold keeps this share of the best single tier's quality, in (0, 1].
+        The default setting keeps this share of the best single tier's quality, in (0, 1].
     n_folds : int
         Folds of the cross-validation.
     cache : Path or None

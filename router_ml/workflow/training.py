@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from router_ml import tracking
-from router_ml.core.artifact import Threshold
-from router_ml.core.policy import choose_by_bar
+from router_ml.core.artifact import Setting
+from router_ml.core.policy import choose
 from router_ml.errors import InputError
 from router_ml.evaluation.summary import Evaluation, evaluate
 from router_ml.ladder import Ladder
@@ -22,8 +23,8 @@ from router_ml.learning.encoders import Encoder
 from router_ml.learning.export import InputTokens, Parity, export
 from router_ml.learning.learners import make_learner
 from router_ml.learning.model import CrossFitted, FittedModel, crossfit, group_folds
+from router_ml.learning.settings import choose_settings
 from router_ml.learning.targets import Targets
-from router_ml.learning.thresholds import choose_threshold
 from router_ml.traffic.labels import meets
 from router_ml.traffic.observations import Observations, slices
 from router_ml.traffic.split import connected_groups
@@ -40,10 +41,10 @@ _RESAMPLES = 200
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A model, its default threshold, its token lengths, and its cross-validated evaluation (None: no prompt was answered by all tiers)."""
+    """A model, its settings (the default first), its token lengths, and its cross-validated evaluation (None: no prompt was answered by all tiers)."""
 
     model: FittedModel
-    threshold: Threshold
+    settings: tuple[Setting, ...]
     input_tokens: InputTokens
     evaluation: Evaluation | None
 
@@ -51,7 +52,7 @@ class Trained:
         """Write ``model.npz`` and ``trained.json``, all but the evaluation; the inverse of :meth:`load`."""
         self.model.save(folder / _MODEL)
         tokens = {name: values.tolist() for name, values in asdict(self.input_tokens).items()}
-        content = {"threshold": asdict(self.threshold), "input_tokens": tokens, "mlflow_run": run_id}
+        content = {"settings": [asdict(s) for s in self.settings], "input_tokens": tokens, "mlflow_run": run_id}
         (folder / _TRAINED).write_text(json.dumps(content, indent=2), encoding="utf-8")
 
     @classmethod
@@ -60,7 +61,8 @@ class Trained:
         try:
             content = json.loads((folder / _TRAINED).read_text(encoding="utf-8"))
             tokens = InputTokens(**{name: np.array(values) for name, values in content["input_tokens"].items()})
-            trained = cls(FittedModel.load(folder / _MODEL), Threshold(**content["threshold"]), tokens, None)
+            settings = tuple(Setting(**s) for s in content["settings"])
+            trained = cls(FittedModel.load(folder / _MODEL), settings, tokens, None)
         except (OSError, ValueError, KeyError, TypeError) as exc:
             raise InputError(f"{folder} holds no trained model that can be read ({exc}); train it again.") from exc
         return trained, content["mlflow_run"]
@@ -74,7 +76,7 @@ def train(
     *,
     run: tracking.Run | None = None,
 ) -> Trained:
-    """Cross-fit and fit the learner, choose the default threshold, and evaluate out of fold."""
+    """Cross-fit and fit the learner, choose the settings, and evaluate out of fold."""
     from tqdm import tqdm
 
     run = run or tracking.Run()
@@ -94,40 +96,41 @@ def train(
             options.learner, learner, embedded.features, targets, folds, on_fold=lambda: bar.update() and None
         )
     input_tokens = InputTokens.fit(embedded.n_chars, observations.input_tokens)
+    tokens = input_tokens.base + input_tokens.per_char * embedded.n_chars[:, None]
+    cost_usd = ladder.cost_usd(tokens, fitted.outputs.output_tokens)
     complete = observations.complete
-    threshold = choose_threshold(
+    settings = choose_settings(
         fitted.outputs.p_meets[complete],
+        fitted.outputs.quality[complete],
+        cost_usd[complete],
         observations.quality[complete],
         observations.cost_usd[complete],
         quality_target=options.quality_target,
     )
-    evaluation = _cross_validated(fitted, observations, embedded, ladder, targets, input_tokens, threshold, options)
-    return Trained(fitted.model, threshold, input_tokens, evaluation)
+    evaluation = _cross_validated(fitted, cost_usd, observations, ladder, targets, settings[0], options)
+    return Trained(fitted.model, settings, input_tokens, evaluation)
 
 
 def _cross_validated(
     fitted: CrossFitted,
+    cost_usd: NDArray[np.float64],
     observations: Observations,
-    embedded: Embedded,
     ladder: Ladder,
     targets: Targets,
-    input_tokens: InputTokens,
-    threshold: Threshold,
+    setting: Setting,
     options: FitOptions,
 ) -> Evaluation | None:
     rows = np.flatnonzero(observations.complete)
     if len(rows) < MIN_PROMPTS:
         return None
-    tokens = input_tokens.base + input_tokens.per_char * embedded.n_chars[rows, None]
     seen = observations.take(rows)
+    predicted = fitted.outputs.p_meets[rows], fitted.outputs.quality[rows], cost_usd[rows]
     return evaluate(
-        fitted.outputs.p_meets[rows],
-        fitted.outputs.quality[rows],
-        ladder.cost_usd(tokens, fitted.outputs.output_tokens[rows]),
+        *predicted,
         seen.quality,
         seen.cost_usd,
         tiers=ladder.names,
-        default_choice=choose_by_bar(fitted.outputs.p_meets[rows], threshold.threshold),
+        default_choice=choose(setting.policy, setting.knob, *predicted),
         meets=targets.meets[rows],
         random_state=options.random_state,
         n_resamples=_RESAMPLES,
@@ -152,7 +155,7 @@ def export_router(
         trained.model,
         ladder=ladder,
         bar=options.bar.to_dict(),
-        thresholds=[trained.threshold],
+        settings=trained.settings,
         input_tokens=trained.input_tokens,
         provenance={**provenance, "git_commit": _git_commit(), "versions": _versions()},
         parity_prompts=parity_prompts,

@@ -18,7 +18,7 @@ from router_ml.core.artifact import (
     SCHEMA_VERSION,
     TOKENIZER_KEY,
     Metadata,
-    Threshold,
+    Setting,
     content_digest,
     read_artifact,
 )
@@ -32,10 +32,10 @@ METADATA = Metadata(
         (Tier("a", "model-a", 1.0, 2.0), Tier("b", "model-b", 3.0, 4.0, context_window=100, supports=("tools",)))
     ),
     bar={"kind": "absolute", "value": 0.8, "reference": None},
-    thresholds=(Threshold("default", 0.7, 0.9, 0.001, None, None, "none"),),
+    settings=(Setting("default", "bar", 0.7, 0.9, 0.001, None, None, "none"),),
     input_tokens_per_char=(0.25, 0.3),
     input_tokens_base=(0.0, 5.0),
-    inputs=("input_ids", "n_chars"),
+    inputs=("input_ids", "log_n_chars"),
     pad_id=0,
     max_tokens=None,
     add_special_tokens=False,
@@ -97,12 +97,12 @@ def test_metadata_survive_json() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"thresholds": []},
+        {"settings": []},
         {"input_tokens_base": [0.0]},
         {"input_tokens_per_char": [0.1, 0.2, 0.3]},
         {"ladder": []},
         {"ladder": 3},
-        {"thresholds": [{"name": "x"}]},
+        {"settings": [{"name": "x"}]},
         {"of_the_future": 1},
     ],
 )
@@ -118,7 +118,7 @@ def test_text_that_is_no_metadata_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["ladder", "bar", "thresholds", "input_tokens_base", "inputs", "pad_id", "encoder", "learner"]
+    "key", ["ladder", "bar", "settings", "input_tokens_base", "inputs", "pad_id", "encoder", "learner"]
 )
 def test_a_missing_key_is_refused_and_named(key: str) -> None:
     values = json.loads(METADATA.to_json())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 
 from router_ml.core.artifact import Artifact, read_artifact
-from router_ml.core.router import Decision, Router
+from router_ml.core.decision import Decision, Policy
+from router_ml.core.router import Router
 from router_ml.errors import ArtifactError, InputError, QueryError
 from router_ml.ladder import Ladder
 
@@ -45,15 +47,18 @@ def test_a_router_can_be_loaded_with_more_threads(artifact: Path, router: Router
     assert Router.load(artifact, threads=2).route("Hello").tier == router.route("Hello").tier
 
 
-def test_route_is_a_batch_of_one(router: Router) -> None:
-    assert router.route("Hello") == router.route_batch(["Hello"])[0]
+@pytest.mark.parametrize("options", [{"threshold": 0.6}, {"threshold": 1.0}, {"lam": 5.0}, {"lam": 0.0}])
+def test_route_is_a_batch_of_one(router: Router, options: dict[str, float]) -> None:
+    alone, batch = router.route("Hello", **options), router.route_batch(["Hello"], **options)[0]
+    assert alone._replace(cost_usd=0) == batch._replace(cost_usd=0)
+    assert alone.cost_usd == pytest.approx(batch.cost_usd, rel=1e-12)
 
 
 def test_a_decision_holds_what_was_predicted(router: Router) -> None:
     decision, prediction = router.route("Hello"), router.predict(["Hello"])
     k = router.ladder.index(decision.tier)
-    expected = (prediction.p_meets[0, k], prediction.quality[0, k], prediction.cost_usd[0, k])
-    assert (decision.p_meets, decision.quality, decision.cost_usd) == expected
+    assert (decision.p_meets, decision.quality) == (prediction.p_meets[0, k], prediction.quality[0, k])
+    assert decision.cost_usd == pytest.approx(prediction.cost_usd[0, k], rel=1e-12)
 
 
 def test_a_batch_keeps_its_order(router: Router) -> None:
@@ -132,8 +137,32 @@ def test_threshold_1_takes_the_likeliest_where_none_is_certain(router: Router) -
     assert chosen == p_meets.argmax(axis=1).tolist()
 
 
-def test_without_a_threshold_the_artifacts_first_is_used(router: Router) -> None:
-    assert router.route("Hello").knob == router.metadata.thresholds[0].threshold
+def test_without_a_knob_the_artifacts_first_setting_is_used(router: Router) -> None:
+    decision = router.route("Hello")
+    assert (decision.policy, decision.knob) == (router.setting.policy, router.setting.knob)
+
+
+@pytest.mark.parametrize("policy", ["bar", "value"])
+def test_without_a_knob_a_policy_uses_the_artifacts_own(router: Router, policy: Policy) -> None:
+    expected = next(s.knob for s in router.metadata.settings if s.policy == policy)
+    assert router.route("Hello", policy=policy).knob == expected
+
+
+def test_a_knob_tells_its_policy(router: Router) -> None:
+    assert [router.route("Hello", threshold=0.5).policy, router.route("Hello", lam=1.0).policy] == ["bar", "value"]
+
+
+def test_a_stream_of_queries_is_answered_as_they_come(router: Router) -> None:
+    # An endless stream: nothing but reading ahead a little can answer it.
+    decisions = router.route_iter(QUERIES[i % 600] for i in itertools.count())
+    expected = [d.tier for d in router.route_batch((QUERIES * 3)[:1500])]
+    assert [d.tier for d in itertools.islice(decisions, 1500)] == expected
+
+
+def test_parts_of_a_stream_are_the_whole(router: Router) -> None:
+    parts = list(router.predict_iter(QUERIES * 4))
+    assert len(parts) > 1
+    np.testing.assert_array_equal(np.concatenate([p.p_meets for p in parts]), router.predict(QUERIES * 4).p_meets)
 
 
 def test_a_threshold_given_is_in_the_decision(router: Router) -> None:
@@ -168,8 +197,8 @@ def test_a_tier_may_be_allowed_by_its_models_name(router: Router) -> None:
         ({"threshold": math.nan}, "nan"),
         ({"threshold": "high"}, "'high'"),
         ({"threshold": 10**400}, "threshold is 1000"),
-        ({"lam": 1.0}, "'lam' belongs"),
-        ({"policy": "value"}, "'lam' is None"),
+        ({"policy": "bar", "lam": 1.0}, "'lam' belongs"),
+        ({"threshold": 0.5, "lam": 1.0}, "'threshold' belongs"),
         ({"policy": "value", "lam": -1}, "-1"),
         ({"policy": "value", "lam": math.inf}, "inf"),
         ({"policy": "value", "lam": "much"}, "'much'"),

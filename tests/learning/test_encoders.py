@@ -120,7 +120,7 @@ def test_transformer_puts_like_texts_near(minilm: ExportableEncoder) -> None:
 def test_transformer_tells_the_core_how_to_tokenize(minilm: ExportableEncoder) -> None:
     spec = minilm.tokenizer_spec()
 
-    assert spec.inputs == ("input_ids", "attention_mask", "n_chars")
+    assert spec.inputs == ("input_ids", "attention_mask", "log_n_chars")
     assert spec.max_tokens is not None
 
 

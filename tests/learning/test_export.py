@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from router_ml import Router
-from router_ml.core.artifact import Threshold
-from router_ml.core.policy import choose_by_bar
+from router_ml.core.artifact import Setting
 from router_ml.core.text import render
 from router_ml.errors import ExportError
 from router_ml.learning.encoders import Encoder, load_encoder
@@ -20,7 +19,6 @@ from router_ml.learning.export import InputTokens, Parity, check_parity, export
 from router_ml.learning.learners import LEARNERS, make_learner
 from router_ml.learning.model import FittedModel, crossfit
 from router_ml.learning.targets import Targets, features
-from router_ml.learning.thresholds import choose_threshold
 from router_ml.traffic.labels import Bar, meets
 from router_ml.traffic.observations import Observations, observe
 from router_ml.traffic.sample import sample_ladder, simulate
@@ -65,7 +63,7 @@ def write(path: Path, world: World, model: FittedModel, **changes: Any) -> Parit
         "model": model,
         "ladder": sample_ladder(),
         "bar": BAR.to_dict(),
-        "thresholds": [Threshold("default", 0.5, None, None, None, None, "none")],
+        "settings": [Setting("default", "bar", 0.5, None, None, None, None, "none")],
         "input_tokens": InputTokens(np.zeros(3), np.full(3, 0.25)),
         "provenance": {},
         "parity_prompts": world.observations.prompt[:40].tolist(),
@@ -187,49 +185,3 @@ def test_input_tokens_never_fall_with_the_length() -> None:
     fitted = InputTokens.fit(np.array([100.0, 200.0]), np.array([[40.0], [20.0]]))
 
     assert (fitted.base[0], fitted.per_char[0]) == (0, pytest.approx(60 / 300))
-
-
-# Four prompts, two tiers at 1 and 4 USD. The small tier does well on the first two, where it is likeliest to.
-P_MEETS = np.array([[0.9, 0.95], [0.7, 0.9], [0.4, 0.9], [0.2, 0.8]])
-QUALITY = np.array([[1.0, 1.0], [1.0, 1.0], [0.0, 1.0], [0.0, 1.0]])
-COST = np.tile([1.0, 4.0], (4, 1))
-
-
-def test_cheapest_threshold_that_keeps_the_quality_is_chosen() -> None:
-    # The large tier alone: quality 1 at 4 USD. All of it takes large on prompts 3 and 4: (1 + 1 + 4 + 4) / 4 = 2.5 USD,
-    # for any threshold over 0.4 and up to 0.7.
-    threshold = choose_threshold(P_MEETS, QUALITY, COST, quality_target=1.0)
-
-    assert 0.4 < threshold.threshold <= 0.7
-    assert (threshold.quality, threshold.cost_usd) == (1.0, 2.5)
-    assert (threshold.best_single_quality, threshold.best_single_cost_usd) == (1.0, 4.0)
-
-
-def test_lower_target_saves_more() -> None:
-    # Three quarters of the quality: large on prompt 4 alone, (1 + 1 + 1 + 4) / 4 = 1.75 USD.
-    threshold = choose_threshold(P_MEETS, QUALITY, COST, quality_target=0.75)
-
-    assert 0.2 < threshold.threshold <= 0.4
-    assert (threshold.quality, threshold.cost_usd) == (0.75, 1.75)
-
-
-def test_target_out_of_reach_gives_the_best_quality_there_is() -> None:
-    # The router sends the prompts the wrong way round, so that no setting reaches the large tier's 0.75; the
-    # likeliest tier is the small one everywhere, which is right on one prompt in four.
-    quality = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [0.0, 1.0]])
-    threshold = choose_threshold(np.tile([0.6, 0.4], (4, 1)), quality, COST, quality_target=1.0)
-
-    assert (threshold.quality, threshold.cost_usd) == (0.25, 1.0)
-
-
-def test_threshold_can_be_used_as_it_is_by_the_core() -> None:
-    # All thresholds tie here, those over 1 among them.
-    threshold = choose_threshold(np.full((4, 2), 0.5), QUALITY, COST, quality_target=0.1).threshold
-
-    assert choose_by_bar(np.full((1, 2), 0.5), threshold).tolist() == [0]
-
-
-def test_nothing_to_compare_gives_the_plain_default() -> None:
-    empty = np.empty((0, 3))
-
-    assert choose_threshold(empty, empty, empty, quality_target=1.0).threshold == 0.5

@@ -16,14 +16,10 @@ def sample(n: int, seed: int = 0, d: int = 60) -> np.ndarray:
     return (rng.normal(size=(n, d)) * np.geomspace(10, 0.1, d)).astype(np.float32)
 
 
-def test_mean_on_the_training_prompts_is_one() -> None:
-    X = sample(500)
-
-    assert Novelty.fit(X).predict(X).mean() == pytest.approx(1)
-
-
-def test_mean_on_new_prompts_of_the_same_kind_is_near_one() -> None:
-    assert Novelty.fit(sample(2000)).predict(sample(2000, seed=1)).mean() == pytest.approx(1, abs=0.1)
+@pytest.mark.parametrize(("n", "within"), [(2000, 0.1), (60, 0.6)])
+def test_mean_on_new_prompts_of_the_same_kind_is_near_one(n: int, within: float) -> None:
+    # With as many prompts as directions a half of them, which the scale is from, sees less than the whole.
+    assert Novelty.fit(sample(n)).predict(sample(2000, seed=1)).mean() == pytest.approx(1, abs=within)
 
 
 def test_prompts_far_off_score_higher_than_any_seen() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from router_ml import Router
-from router_ml.core.artifact import Threshold
+from router_ml.core.artifact import Setting
 from router_ml.learning.encoders import load_encoder
 from router_ml.learning.export import InputTokens, Parity, export
 from router_ml.learning.learners import make_learner
@@ -44,7 +44,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Parity, Ou
         model,
         ladder=sample_ladder(),
         bar={"value": 0.5, "kind": "absolute", "reference": None},
-        thresholds=[Threshold("default", 0.5, None, None, None, None, "none")],
+        settings=[Setting("default", "bar", 0.5, None, None, None, None, "none")],
         input_tokens=InputTokens(np.zeros(3), np.full(3, 0.25)),
         provenance={},
         parity_prompts=PROMPTS,

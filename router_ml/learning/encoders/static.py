@@ -49,30 +49,25 @@ class StaticEncoder:
         return vectors.astype(np.float32, copy=False)
 
     def tokenizer_spec(self) -> TokenizerSpec:
-        """The tokenizer that the artifact holds; rows are filled with one more token, whose vector is zero."""
+        """The tokenizer that the artifact holds; what fills short rows weighs nothing."""
         return TokenizerSpec(
             json=self._tokenizer_json,
-            inputs=("input_ids", "n_chars"),
-            pad_id=len(self._table),
+            inputs=("input_ids", "token_weights", "log_n_chars"),
+            pad_id=0,
             max_tokens=None,
             add_special_tokens=False,
         )
 
     def to_graph(self, graph: Graph) -> str:
         """Gather, and average over the tokens by a product with their weights, which runs faster than a sum over an axis."""
-        table = np.vstack([self._table, np.zeros((1, self._table.shape[1]), np.float32)])
-        half = table.astype(np.float16)
-        if np.array_equal(half.astype(np.float32), table):
+        half = self._table.astype(np.float16)
+        if np.array_equal(half.astype(np.float32), self._table):
             # Nothing is lost, and the file is half as large; onnxruntime folds the cast when it loads.
-            weights = graph.cast(graph.constant(half), np.float32)
+            table = graph.cast(graph.constant(half), np.float32)
         else:
-            weights = graph.constant(table)
-        vectors = graph.node("Gather", weights, "input_ids", axis=0)
-        is_token = graph.cast(graph.node("Less", "input_ids", graph.constant(np.int64(len(self._table)))), np.float32)
-        count = graph.node("Max", graph.reduce_sum(is_token, axis=1, keepdims=True), graph.floats(1))
-        middle = graph.constant(np.array([1], dtype=np.int64))
-        share = graph.node("Unsqueeze", graph.node("Div", is_token, count), middle)
-        mean = graph.node("Squeeze", graph.node("MatMul", share, vectors), middle)
+            table = graph.constant(self._table)
+        mean = graph.node("MatMul", "token_weights", graph.node("Gather", table, "input_ids", axis=0))
+        mean = graph.node("Squeeze", mean, graph.constant(np.array([1], dtype=np.int64)))
         return graph.l2_normalize(mean) if self._normalize else mean
 
 

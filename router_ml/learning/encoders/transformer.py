@@ -52,7 +52,7 @@ class TransformerEncoder:
             )
         return TokenizerSpec(
             json=backend.to_str(),
-            inputs=("input_ids", "attention_mask", "n_chars"),
+            inputs=("input_ids", "attention_mask", "log_n_chars"),
             pad_id=int(tokenizer.pad_token_id or 0),
             max_tokens=self.model.max_seq_length,
             add_special_tokens=True,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, Self
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,15 +10,7 @@ from numpy.typing import NDArray
 from router_ml.learning.graph import Graph
 from router_ml.learning.targets import Scores, Targets, logit
 
-__all__ = ["Learner", "ScoreNames", "mean_log_tokens", "shrunken_logit"]
-
-
-class ScoreNames(NamedTuple):
-    """Names of a graph's values for `Scores`."""
-
-    meets: str
-    quality: str
-    log_tokens: str
+__all__ = ["Learner", "mean_log_tokens", "shrunken_logit"]
 
 
 class Learner(Protocol):
@@ -39,8 +31,8 @@ class Learner(Protocol):
         """Scores for features [n, d]."""
         ...
 
-    def to_graph(self, graph: Graph, x: str) -> ScoreNames:
-        """Add the fitted learner to a graph, from features to scores."""
+    def to_graph(self, graph: Graph, x: str) -> str:
+        """Add the fitted learner to a graph, from features to scores [n, 3 T]: `meets`, `quality`, `log_tokens`."""
         ...
 
 

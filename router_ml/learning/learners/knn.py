@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
 
 from router_ml.learning.graph import Graph
-from router_ml.learning.learners.base import ScoreNames
 from router_ml.learning.targets import Scores, Targets, logit
 
 __all__ = ["KNNLearner"]
@@ -82,7 +81,7 @@ class KNNLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         means: NDArray[np.float32] = total / count
         return means
 
-    def to_graph(self, graph: Graph, x: str) -> ScoreNames:
+    def to_graph(self, graph: Graph, x: str) -> str:
         """The same steps, in float32."""
         d = self.neighbours_.shape[1]
         embedding = graph.node("Slice", x, *(graph.constant(np.array([v], dtype=np.int64)) for v in (0, d, 1)))
@@ -105,16 +104,12 @@ class KNNLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
 
         total = weighted(self.values_, _PRIOR * self.prior_)
         count = weighted(self.tried_, np.full_like(self.prior_, _PRIOR))
-        meets, quality, tokens = graph.nodes(
-            "Split", graph.node("Div", total, count), n_outputs=3, axis=1, num_outputs=3
-        )
+        n_tiers = self.values_.shape[1] // 3
+        shares, tokens = graph.split(graph.node("Div", total, count), 2 * n_tiers, n_tiers)
+        p = graph.node("Clip", shares, graph.floats(1e-6), graph.floats(1 - 1e-6))
+        logits = graph.node("Log", graph.node("Div", p, graph.node("Sub", graph.floats(1), p)))
         log_tokens = graph.node("Log", graph.node("Max", tokens, graph.floats(1)))
-        return ScoreNames(_logit_node(graph, meets), _logit_node(graph, quality), log_tokens)
-
-
-def _logit_node(graph: Graph, p: str) -> str:
-    p = graph.node("Clip", p, graph.floats(1e-6), graph.floats(1 - 1e-6))
-    return graph.node("Log", graph.node("Div", p, graph.node("Sub", graph.floats(1), p)))
+        return graph.node("Concat", logits, log_tokens, axis=1)
 
 
 def _unit(X: NDArray[np.float32]) -> NDArray[np.float32]:

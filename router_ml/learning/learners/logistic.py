@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression, PoissonRegressor
 from router_ml.evaluation.frontier import sweep_value
 from router_ml.evaluation.metrics import frontier_metrics
 from router_ml.learning.graph import Graph
-from router_ml.learning.learners.base import ScoreNames, mean_log_tokens, shrunken_logit
+from router_ml.learning.learners.base import mean_log_tokens, shrunken_logit
 from router_ml.learning.targets import Scores, Targets, expit
 
 __all__ = ["LogisticLearner"]
@@ -102,10 +102,9 @@ class LogisticLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         """Scores for features [n, d]."""
         return Scores(*np.split(X.astype(np.float64) @ self.coef_ + self.intercept_, 3, axis=1))
 
-    def to_graph(self, graph: Graph, x: str) -> ScoreNames:
-        """One product, split in three."""
-        scores = graph.linear(x, self.coef_, self.intercept_)
-        return ScoreNames(*graph.nodes("Split", scores, n_outputs=3, axis=1, num_outputs=3))
+    def to_graph(self, graph: Graph, x: str) -> str:
+        """One product."""
+        return graph.linear(x, self.coef_, self.intercept_)
 
 
 def _moments(X: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

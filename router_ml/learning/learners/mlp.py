@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
 
 from router_ml.learning.graph import Graph
-from router_ml.learning.learners.base import ScoreNames
 from router_ml.learning.targets import Scores, Targets
 
 if TYPE_CHECKING:
@@ -136,11 +135,10 @@ class MLPLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         active = 0.5 * inner * (1 + erf(inner / np.sqrt(2)))
         return Scores(*np.split(active @ self.coef_ + self.intercept_, 3, axis=1))
 
-    def to_graph(self, graph: Graph, x: str) -> ScoreNames:
+    def to_graph(self, graph: Graph, x: str) -> str:
         """Two products and a GELU."""
         active = graph.node("Gelu", graph.linear(x, self.hidden_coef_, self.hidden_intercept_))
-        scores = graph.linear(active, self.coef_, self.intercept_)
-        return ScoreNames(*graph.nodes("Split", scores, n_outputs=3, axis=1, num_outputs=3))
+        return graph.linear(active, self.coef_, self.intercept_)
 
 
 def _loss(scores: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,308 @@
+/**
+ * The inference core in JavaScript: reads the artifact that `router-ml fit` writes, and decides as `router_ml.core` does.
+ *
+ *     const router = await Router.load("router.onnx");
+ *     const decision = await router.route("What is 2+2?"); // { tier, model, p_meets, quality, cost_usd, policy, knob, reason }
+ *
+ * It mirrors, under the same names, `core/artifact.py` (the format), `core/text.py` (the text that is embedded) and
+ * `core/router.py` (the decision); where one of them changes, this file has to follow.
+ */
+
+import { createHash } from "node:crypto";
+import { readFile } from "node:fs/promises";
+
+import { Tokenizer } from "@huggingface/tokenizers";
+import { InferenceSession, Tensor } from "onnxruntime-node";
+
+const SCHEMA_VERSION = "2";
+const RENDER_VERSION = "2";
+const HEAD_CHARS = 6144;
+const TAIL_CHARS = 2048;
+const MAX_CHARS = HEAD_CHARS + TAIL_CHARS;
+const INPUTS = ["input_ids", "token_weights", "log_n_chars"];
+
+/** What Python's `str.split` splits at; JavaScript's `\s` lacks some of it, and has U+FEFF besides. */
+const WHITE_SPACE = /[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+/u;
+
+/** Base of this module's errors; each message says what was got, what was needed and what to do. */
+export class RouterError extends Error {
+  name = this.constructor.name;
+}
+/** A file that isn't a router-ml artifact, is damaged, or that this client can't run. */
+export class ArtifactError extends RouterError {}
+/** An option out of its range. */
+export class InputError extends RouterError {}
+/** A query that can't be rendered, or that no tier may take. */
+export class QueryError extends InputError {}
+
+/** Decides, for each query, which tier is the cheapest that will still be good enough. Make one with `Router.load`. */
+export class Router {
+  #session;
+  #tokenizer;
+
+  constructor(metadata, tokenizer, session) {
+    this.metadata = metadata;
+    this.ladder = metadata.ladder;
+    this.#tokenizer = tokenizer;
+    this.#session = session;
+  }
+
+  /**
+   * Load an artifact, after verifying it.
+   *
+   * @param {string} path The `.onnx` file that `router-ml fit` wrote.
+   * @param {{threads?: number}} [options] Threads that one run of the graph may use (1).
+   * @returns {Promise<Router>}
+   * @throws {ArtifactError}
+   */
+  static async load(path, { threads = 1 } = {}) {
+    const model = await readFile(path);
+    const { metadata, tokenizer } = readArtifact(model);
+    const session = await InferenceSession.create(model, { intraOpNumThreads: threads, interOpNumThreads: 1 });
+    return new Router(metadata, new Tokenizer(JSON.parse(tokenizer), {}), session);
+  }
+
+  /**
+   * Choose the tier for one query.
+   *
+   * @param {string | object[]} query A prompt, or messages in the form of OpenAI's chat completions.
+   * @param {object} [options]
+   * @param {"bar" | "value"} [options.policy] The one whose knob is given, else the artifact's default.
+   * @param {number} [options.threshold] For "bar", in [0, 1]; the artifact's where not given.
+   * @param {number} [options.lam] For "value", >= 0: the quality that one US dollar is worth; the artifact's where not given.
+   * @param {string[]} [options.allowed] Names of the tiers that may be chosen.
+   * @returns {Promise<{tier: string, model: string, p_meets: number, quality: number, cost_usd: number,
+   *   policy: string, knob: number, reason: string}>}
+   * @throws {QueryError | InputError}
+   */
+  async route(query, { policy, threshold, lam, allowed } = {}) {
+    const [chosenPolicy, knob] = this.#knob(policy, threshold, lam);
+    const may = this.#allowed(allowed);
+    const { p_meets, quality, cost_usd, input_tokens } = await this.predict(query);
+    const tiers = [...this.ladder.keys()].filter((t) => may[t] && input_tokens[t] < (this.ladder[t].context_window ?? Infinity));
+    if (tiers.length === 0) {
+      throw new QueryError(`No tier may take this query of about ${Math.round(input_tokens[0])} tokens. Shorten it, or allow another.`);
+    }
+    let tier;
+    if (chosenPolicy === "bar") {
+      tier = tiers.find((t) => p_meets[t] >= knob) ?? largest(tiers, (t) => p_meets[t]);
+    } else {
+      tier = largest(tiers, (t) => quality[t] - knob * cost_usd[t]);
+    }
+    const reached = p_meets[tier] >= knob ? "meets_bar" : "none_meets_bar";
+    return {
+      tier: this.ladder[tier].name,
+      model: this.ladder[tier].model,
+      p_meets: p_meets[tier],
+      quality: quality[tier],
+      cost_usd: cost_usd[tier],
+      policy: chosenPolicy,
+      knob,
+      reason: tiers.length === 1 ? "only_tier" : chosenPolicy === "value" ? "best_value" : reached,
+    };
+  }
+
+  /**
+   * The model's outputs for one query, before any policy; lists are in ladder order.
+   *
+   * @param {string | object[]} query
+   * @returns {Promise<{p_meets: number[], quality: number[], output_tokens: number[], novelty: number,
+   *   input_tokens: number[], cost_usd: number[]}>}
+   */
+  async predict(query) {
+    const { text, nChars } = render(query);
+    const outputs = await this.#session.run(this.#feed(text, nChars));
+    const [p_meets, quality, output_tokens] = ["p_meets", "quality", "output_tokens"].map((name) => [...outputs[name].data]);
+    const { input_tokens_base: base, input_tokens_per_char: perChar } = this.metadata;
+    const input_tokens = this.ladder.map((_, t) => base[t] + perChar[t] * nChars);
+    const cost_usd = this.ladder.map((tier, t) => costUsd(tier, input_tokens[t], output_tokens[t]));
+    return { p_meets, quality, output_tokens, novelty: outputs.novelty.data[0], input_tokens, cost_usd };
+  }
+
+  #feed(text, nChars) {
+    const ids = this.#tokenizer.encode(text, { add_special_tokens: false }).ids;
+    // An encoder needs at least one position, also where a text has no token of the vocabulary.
+    const length = Math.max(1, ids.length);
+    const padded = BigInt64Array.from({ length }, (_, i) => BigInt(ids[i] ?? this.metadata.pad_id));
+    return {
+      input_ids: new Tensor("int64", padded, [1, length]),
+      token_weights: new Tensor("float32", new Float32Array(length).fill(ids.length ? 1 / length : 0), [1, 1, length]),
+      log_n_chars: new Tensor("float32", Float32Array.of(Math.log1p(nChars)), [1, 1]),
+    };
+  }
+
+  #knob(policy, threshold, lam) {
+    const settings = this.metadata.settings;
+    if (policy === undefined) {
+      if (threshold === undefined && lam === undefined) return [settings[0].policy, settings[0].knob];
+      policy = lam === undefined ? "bar" : "value";
+    }
+    const ranges = { bar: ["threshold", threshold, lam, 1], value: ["lam", lam, threshold, Number.MAX_VALUE] };
+    if (!Object.hasOwn(ranges, policy)) throw new InputError(`The policy is ${policy}; choose 'bar' or 'value'.`);
+    const [name, given, other, most] = ranges[policy];
+    if (other !== undefined) throw new InputError(`With policy '${policy}' give '${name}', and not the other policy's knob.`);
+    const knob = given ?? settings.find((s) => s.policy === policy)?.knob;
+    if (typeof knob !== "number" || !(knob >= 0 && knob <= most)) {
+      throw new InputError(`'${name}' is ${knob}; it needs to be a number in [0, ${policy === "bar" ? "1]" : "infinity)"}.`);
+    }
+    return [policy, knob];
+  }
+
+  #allowed(names) {
+    if (names === undefined) return this.ladder.map(() => true);
+    if (!Array.isArray(names) || names.length === 0) {
+      throw new InputError(`'allowed' is ${JSON.stringify(names)}; it needs to be a non-empty list of tier names.`);
+    }
+    const unknown = names.find((name) => !this.ladder.some((t) => name === t.name || name === t.model));
+    if (unknown !== undefined) {
+      throw new InputError(`No tier is called '${unknown}'; the tiers are ${this.ladder.map((t) => t.name).join(", ")}.`);
+    }
+    return this.ladder.map((t) => names.includes(t.name) || names.includes(t.model));
+  }
+}
+
+/** The item of which `value` is largest; the first of equals. */
+function largest(items, value) {
+  return items.reduce((best, item) => (value(item) > value(best) ? item : best));
+}
+
+function costUsd(tier, inputTokens, outputTokens) {
+  const perToken = (usd) => (usd === null ? NaN : usd / 1_000_000);
+  return inputTokens * perToken(tier.input_usd_per_mtok) + outputTokens * perToken(tier.output_usd_per_mtok) + tier.request_usd;
+}
+
+// The text (core/text.py)
+
+/**
+ * Turn a query into the text that is embedded: bounded, with single spaces for all white space.
+ *
+ * @param {string | object[]} query
+ * @returns {{text: string, nChars: number}} The text, and its whole length in Unicode code points before it was cut.
+ * @throws {QueryError}
+ */
+export function render(query) {
+  let text = typeof query === "string" ? query : renderMessages(query);
+  let nChars = text.length;
+  if (/[\ud800-\udfff]/.test(text)) nChars = [...text].length;
+  if (nChars > MAX_CHARS) {
+    const characters = nChars === text.length ? text : [...text];
+    const [head, tail] = [characters.slice(0, HEAD_CHARS), characters.slice(-TAIL_CHARS)];
+    text = typeof characters === "string" ? `${head}\n${tail}` : `${head.join("")}\n${tail.join("")}`;
+  }
+  const words = text.split(WHITE_SPACE).filter(Boolean);
+  if (words.length === 0) throw new QueryError("The query is empty; it needs some text to route by.");
+  if (!text.isWellFormed()) throw new QueryError("The query isn't valid Unicode: it holds a lone surrogate. Decode it before you route it.");
+  if (text.includes("\0")) throw new QueryError("The query holds NUL characters, so it is binary data; only text can be routed.");
+  return { text: words.join(" "), nChars };
+}
+
+function renderMessages(messages) {
+  if (!Array.isArray(messages)) throw new QueryError(`A query is of type ${typeof messages}; it needs to be a string or a list of chat messages.`);
+  if (messages.length === 1 && messages[0]?.role === "user") return renderContent(messages[0].content);
+  return messages.map(renderMessage).join("\n\n");
+}
+
+function renderMessage(message) {
+  if (typeof message?.role !== "string") {
+    throw new QueryError(`A chat message is ${JSON.stringify(message)}; it needs to be an object with 'role' and 'content'.`);
+  }
+  const calls = message.tool_calls || [];
+  if (!Array.isArray(calls)) throw new QueryError(`'tool_calls' is ${JSON.stringify(calls)}; it needs to be a list.`);
+  const parts = [renderContent(message.content), ...calls.map(renderCall)];
+  return `${message.role}: ${parts.filter(Boolean).join("\n")}`;
+}
+
+function renderContent(content) {
+  if (content === undefined || content === null) return "";
+  if (typeof content === "string") return content;
+  if (Array.isArray(content)) return content.map(renderPart).join("\n");
+  throw new QueryError(`A message's content is of type ${typeof content}; it needs to be a string or a list of parts.`);
+}
+
+function renderPart(part) {
+  if (typeof part === "string") return part;
+  if (!isObject(part)) throw new QueryError(`A content part is ${JSON.stringify(part)}; it needs to be a string or an object with 'type'.`);
+  if (typeof part.text === "string") return part.text;
+  return `[${typeof part.type === "string" ? part.type : "part"}]`;
+}
+
+function renderCall(call) {
+  const called = isObject(call) && Object.hasOwn(call, "function") ? call.function : call;
+  if (!isObject(called)) throw new QueryError(`A tool call is ${JSON.stringify(call)}; it needs to be an object with 'function'.`);
+  const { name, arguments: given = "" } = called;
+  return `${typeof name === "string" ? name : "tool"}(${typeof given === "string" ? given : pythonJson(given)})`;
+}
+
+/** JSON as Python's `json.dumps(..., sort_keys=True, ensure_ascii=False)` spaces it. */
+function pythonJson(value) {
+  if (Array.isArray(value)) return `[${value.map(pythonJson).join(", ")}]`;
+  if (!isObject(value)) return JSON.stringify(value);
+  const entries = Object.keys(value).sort().map((key) => `${JSON.stringify(key)}: ${pythonJson(value[key])}`);
+  return `{${entries.join(", ")}}`;
+}
+
+function isObject(value) {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+// The format (core/artifact.py)
+
+/** Verify an artifact's bytes, and take its metadata and its tokenizer's JSON out of them. */
+function readArtifact(model) {
+  const properties = {};
+  let graph;
+  for (const [number, value] of fields(model)) {
+    if (number === 7) graph = value; // ModelProto.graph
+    if (number === 14) {
+      // ModelProto.metadata_props: a key (1) and a value (2)
+      const entry = Object.fromEntries(fields(value));
+      properties[entry[1]?.toString() ?? ""] = entry[2] ?? Buffer.alloc(0);
+    }
+  }
+  const schema = properties["router_ml.schema"]?.toString();
+  if (graph === undefined || schema === undefined) {
+    throw new ArtifactError("This isn't a router-ml artifact (an ONNX file without our metadata). Make one with 'router-ml fit'.");
+  }
+  if (schema !== SCHEMA_VERSION) {
+    throw new ArtifactError(`The artifact has schema version '${schema}'; this client reads '${SCHEMA_VERSION}'. Export it again, or use the client of its release.`);
+  }
+  const parts = [properties["router_ml.metadata"], properties["router_ml.tokenizer"]];
+  if (parts.includes(undefined)) throw new ArtifactError("The artifact lacks its metadata or its tokenizer: it is damaged. Copy it again.");
+  const digest = createHash("sha256").update(graph);
+  for (const part of parts) digest.update(createHash("sha256").update(part).digest());
+  if (digest.digest("hex") !== properties["router_ml.sha256"]?.toString()) {
+    throw new ArtifactError("The artifact's content doesn't have the hash that it states: it is damaged. Copy it again.");
+  }
+  const metadata = JSON.parse(parts[0].toString());
+  if (metadata.render_version !== RENDER_VERSION) {
+    throw new ArtifactError(`The artifact was trained on text rendering '${metadata.render_version}'; this client renders '${RENDER_VERSION}'. Fit it again.`);
+  }
+  if (String(metadata.inputs) !== String(INPUTS) || metadata.max_tokens !== null || metadata.add_special_tokens) {
+    throw new ArtifactError(`The graph takes ${metadata.inputs}; this client runs those of the static encoder (${INPUTS}). Fit it with --encoder static.`);
+  }
+  return { metadata, tokenizer: parts[1].toString() };
+}
+
+/** The length-delimited fields of a protobuf message, without copying (https://protobuf.dev/programming-guides/encoding). */
+function* fields(message) {
+  let position = 0;
+  const varint = () => {
+    let value = 0;
+    for (let scale = 1; position < message.length && scale < 2 ** 70; scale *= 128) {
+      const byte = message[position++];
+      value += (byte & 0x7f) * scale; // a sum: shifts would cut it to 32 bits
+      if (byte < 0x80) return value;
+    }
+    throw new ArtifactError("The file ends too early, or isn't an ONNX file. Copy or export it again.");
+  };
+  while (position < message.length) {
+    const tag = varint();
+    const wire = tag % 8;
+    const size = wire === 0 ? (varint(), 0) : wire === 2 ? varint() : { 1: 8, 5: 4 }[wire];
+    if (size === undefined || position + size > message.length) {
+      throw new ArtifactError("The file ends too early, or isn't an ONNX file. Copy or export it again.");
+    }
+    if (wire === 2) yield [Math.floor(tag / 8), message.subarray(position, position + size)];
+    position += size;
+  }
+}
