@@ -24,13 +24,12 @@ from router_ml.core.artifact import (
 )
 from router_ml.core.policy import choose
 from router_ml.core.router import Router
-from router_ml.core.text import render
 from router_ml.errors import ExportError
 from router_ml.ladder import Ladder
 from router_ml.learning.encoders import Encoder, ExportableEncoder
 from router_ml.learning.graph import Graph
+from router_ml.learning.inputs import InputNames, encode_inputs
 from router_ml.learning.model import FittedModel
-from router_ml.learning.targets import features
 
 if TYPE_CHECKING:
     import onnx
@@ -98,7 +97,7 @@ def build_graph(encoder: Encoder, model: FittedModel, n_tiers: int) -> onnx.Mode
     for name in encoder.tokenizer_spec().inputs:
         graph.input(name, *_INPUTS[name])
     x = graph.node("Concat", encoder.to_graph(graph), "log_n_chars", axis=1)
-    outputs, novelty = model.to_graph(graph, x)
+    outputs, novelty = model.to_graph(graph, InputNames(x, "input_ids", _token_weights(graph, encoder)))
     for name, value in zip(("p_meets", "quality", "output_tokens"), outputs, strict=True):
         graph.output(value, name, ["n", n_tiers])
     graph.output(novelty, "novelty", ["n"])
@@ -170,18 +169,16 @@ def check_parity(router: Router, encoder: Encoder, model: FittedModel, prompts: 
     ExportError
         If they differ by more than the export allows.
     """
-    rendered = [render(p) for p in prompts]
-    if not rendered:
+    if not prompts:
         raise ExportError("There is no prompt to check the artifact on; give at least one.")
-    X = features(encoder.encode([r.text for r in rendered]), np.array([r.n_chars for r in rendered], dtype=np.float64))
-    expected, got = model.predict(X), router.predict(prompts)
+    expected, got = model.predict(encode_inputs(encoder, prompts)), router.predict(prompts)
     expected_cost = router.ladder.cost_usd(got.input_tokens, expected.output_tokens)
     policy, knob = router.setting.policy, router.setting.knob
     same = choose(policy, knob, expected.p_meets, expected.quality, expected_cost) == choose(
         policy, knob, got.p_meets, got.quality, got.cost_usd
     )
     difference = float(np.abs(expected.p_meets - got.p_meets).max())
-    parity = Parity(len(rendered), difference, float(same.mean()))
+    parity = Parity(len(prompts), difference, float(same.mean()))
     if not parity.max_difference <= MAX_DIFFERENCE or parity.agreement < MIN_AGREEMENT:
         raise ExportError(
             f"The exported graph doesn't answer as the trained model does: p_meets differs by up to {parity.max_difference:.2g} "
@@ -189,6 +186,14 @@ def check_parity(router: Router, encoder: Encoder, model: FittedModel, prompts: 
             f"{parity.n_prompts} prompts. Nothing was written."
         )
     return parity
+
+
+def _token_weights(graph: Graph, encoder: ExportableEncoder) -> str:
+    if "token_weights" in encoder.tokenizer_spec().inputs:
+        return "token_weights"
+    mask = graph.cast("attention_mask", np.float32)
+    weights = graph.node("Div", mask, graph.node("Max", graph.reduce_sum(mask, 1, keepdims=True), graph.floats(1)))
+    return graph.node("Unsqueeze", weights, graph.constant(np.array([1], dtype=np.int64)))
 
 
 def _line(n_chars: NDArray[np.float64], tokens: NDArray[np.float64]) -> tuple[float, float]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from router_ml.errors import InputError
 from router_ml.learning.calibration import Calibration
 from router_ml.learning.graph import Graph
+from router_ml.learning.inputs import InputNames, Inputs
 from router_ml.learning.learners import Learner, make_learner
 from router_ml.learning.novelty import Novelty
 from router_ml.learning.targets import Outputs, Scores, Targets
@@ -24,7 +25,7 @@ __all__ = ["CrossFitted", "FittedModel", "crossfit", "group_folds"]
 
 @dataclass(frozen=True, slots=True)
 class FittedModel:
-    """All that is learned from traffic, from features to outputs.
+    """All that is learned from traffic, from inputs to outputs.
 
     Attributes
     ----------
@@ -39,13 +40,15 @@ class FittedModel:
     calibration: Calibration
     novelty: Novelty
 
-    def predict(self, X: NDArray[np.float32]) -> Outputs:
-        """Outputs for features [n, d]."""
-        return Outputs(*self.calibration.apply(self.learner.predict(X)), self.novelty.predict(X))
+    def predict(self, X: Inputs) -> Outputs:
+        """Outputs for n prompts."""
+        return Outputs(*self.calibration.apply(self.learner.predict(X)), self.novelty.predict(X.features))
 
-    def to_graph(self, graph: Graph, x: str) -> tuple[tuple[str, str, str], str]:
+    def to_graph(self, graph: Graph, x: InputNames) -> tuple[tuple[str, str, str], str]:
         """Add the model to a graph; gives the names of its calibrated outputs and of the novelty."""
-        return self.calibration.to_graph(graph, self.learner.to_graph(graph, x)), self.novelty.to_graph(graph, x)
+        return self.calibration.to_graph(graph, self.learner.to_graph(graph, x)), self.novelty.to_graph(
+            graph, x.features
+        )
 
     @property
     def params(self) -> dict[str, Any]:
@@ -106,7 +109,7 @@ class CrossFitted:
 def crossfit(
     name: str,
     learner: Learner,
-    X: NDArray[np.float32],
+    X: Inputs,
     targets: Targets,
     folds: NDArray[np.intp],
     *,
@@ -120,8 +123,8 @@ def crossfit(
         The learner's name.
     learner : Learner
         Unfitted.
-    X : array [n, d]
-        Features.
+    X : Inputs
+        Of n prompts.
     targets : Targets
         What was observed.
     folds : array [n] of int
@@ -142,9 +145,9 @@ def crossfit(
             getattr(scores, field.name)[out] = getattr(fold_scores, field.name)
         on_fold()
     calibration = Calibration.fit(scores, targets)
-    novelty = Novelty.fit(X)
+    novelty = Novelty.fit(X.features)
     model = FittedModel(name, tuned.fit(X, targets), calibration, novelty)
-    return CrossFitted(model, Outputs(*calibration.apply(scores), novelty.predict(X)), folds)
+    return CrossFitted(model, Outputs(*calibration.apply(scores), novelty.predict(X.features)), folds)
 
 
 def _quiet_copy(learner: Learner) -> Learner:

@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Outputs", "Scores", "Targets", "expit", "features", "logit"]
+__all__ = ["Outputs", "Scores", "Targets", "expit", "logit"]
 
 _P_MIN = 1e-6
 """Probabilities are kept this far from 0 and 1, where their logit would leave float32's useful range."""
@@ -72,14 +72,6 @@ class Outputs:
     quality: NDArray[np.float64]
     output_tokens: NDArray[np.float64]
     novelty: NDArray[np.float64]
-
-
-def features(embeddings: NDArray[np.float32], n_chars: NDArray[np.float64]) -> NDArray[np.float32]:
-    """The learners' input: the embedding, and the logarithm of the text's whole length; shape [n, d + 1].
-
-    The length is kept beside the embedding because a mean of token vectors loses it, and costs depend on it.
-    """
-    return np.column_stack([embeddings, np.log1p(n_chars)]).astype(np.float32)
 
 
 def expit(x: NDArray[np.floating]) -> NDArray[np.float64]:

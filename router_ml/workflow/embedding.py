@@ -13,26 +13,28 @@ from numpy.typing import NDArray
 from router_ml.core.text import render
 from router_ml.errors import InputError
 from router_ml.learning.encoders import EmbeddingCache, Encoder, embed, load_encoder
-from router_ml.learning.targets import features
+from router_ml.learning.inputs import Inputs, tokenize
 
 __all__ = ["Embedded", "embed_prompts", "embed_table", "embedded_from_table"]
 
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """Rendered and embedded prompts, in the order they were given: ``embeddings`` [n, d], ``n_chars`` [n]."""
+    """Rendered prompts in the order they were given: ``embeddings`` [n, d], ``n_chars`` [n], and n arrays of token ids."""
 
     embeddings: NDArray[np.float32]
     n_chars: NDArray[np.float64]
+    tokens: Sequence[NDArray[np.integer]]
 
     def take(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> Embedded:
         """The given prompts only."""
-        return Embedded(self.embeddings[rows], self.n_chars[rows])
+        tokens = [self.tokens[i] for i in np.arange(len(self.n_chars))[rows]]
+        return Embedded(self.embeddings[rows], self.n_chars[rows], tokens)
 
     @property
-    def features(self) -> NDArray[np.float32]:
-        """The learners' input."""
-        return features(self.embeddings, self.n_chars)
+    def inputs(self) -> Inputs:
+        """What the learners are given."""
+        return Inputs.of(self.embeddings, self.n_chars, self.tokens)
 
 
 def embed_prompts(
@@ -42,19 +44,21 @@ def embed_prompts(
     rendered = [render(p) for p in prompts]
     texts = [r.text for r in rendered]
     vectors = embed(encoder, texts, None if cache is None else EmbeddingCache(cache), progress=progress)
-    return Embedded(vectors, np.array([r.n_chars for r in rendered], dtype=np.float64))
+    n_chars = np.array([r.n_chars for r in rendered], dtype=np.float64)
+    return Embedded(vectors, n_chars, tokenize(encoder, texts))
 
 
 def embed_table(
     traffic: pl.DataFrame, encoder: str, *, cache: Path | None = None, progress: bool = False
 ) -> pl.DataFrame:
-    """Embed a traffic table's prompts; columns ``prompt_id``, ``n_chars``, ``embedding`` (a list of float32), sorted by id."""
+    """Embed a traffic table's prompts; columns ``prompt_id``, ``n_chars``, ``embedding`` (a list of float32), ``tokens`` (a list of int32), sorted by id."""
     prompts = (
         traffic.unique("prompt_id", keep="first", maintain_order=True).select("prompt_id", "prompt").sort("prompt_id")
     )
     embedded = embed_prompts(prompts["prompt"].to_list(), load_encoder(encoder), cache=cache, progress=progress)
     vectors = pl.Series("embedding", embedded.embeddings).cast(pl.List(pl.Float32))
-    return prompts.select("prompt_id").with_columns(pl.Series("n_chars", embedded.n_chars), vectors)
+    tokens = pl.Series("tokens", [ids.tolist() for ids in embedded.tokens], dtype=pl.List(pl.Int32))
+    return prompts.select("prompt_id").with_columns(pl.Series("n_chars", embedded.n_chars), vectors, tokens)
 
 
 def embedded_from_table(table: pl.DataFrame, prompt_ids: NDArray[np.str_]) -> Embedded:
@@ -66,4 +70,5 @@ def embedded_from_table(table: pl.DataFrame, prompt_ids: NDArray[np.str_]) -> Em
         raise InputError(
             f"{rows['n_chars'].null_count()} prompts of the traffic aren't among the embeddings; embed them again."
         )
-    return Embedded(np.array(rows["embedding"].to_list(), dtype=np.float32), rows["n_chars"].to_numpy())
+    tokens = [np.array(ids, dtype=np.int32) for ids in rows["tokens"]]
+    return Embedded(np.array(rows["embedding"].to_list(), dtype=np.float32), rows["n_chars"].to_numpy(), tokens)

@@ -93,7 +93,7 @@ def train(
     )
     with tqdm(total=options.n_folds, desc=f"fit ({options.learner})", unit="fold", disable=not options.progress) as bar:
         fitted = crossfit(
-            options.learner, learner, embedded.features, targets, folds, on_fold=lambda: bar.update() and None
+            options.learner, learner, embedded.inputs, targets, folds, on_fold=lambda: bar.update() and None
         )
     input_tokens = InputTokens.fit(embedded.n_chars, observations.input_tokens)
     tokens = input_tokens.base + input_tokens.per_char * embedded.n_chars[:, None]

@@ -11,15 +11,16 @@ import pytest
 from numpy.typing import NDArray
 
 from router_ml.learning.graph import Graph
+from router_ml.learning.inputs import InputNames, Inputs
 from router_ml.learning.targets import Targets, expit
 
 N_FEATURES = 13
 
 
 class World(NamedTuple):
-    """Features [n, 13] (the last is the length) and what came of three tiers."""
+    """13 features (the last is the length) and some tokens of n prompts, and what came of three tiers."""
 
-    X: NDArray[np.float32]
+    X: Inputs
     targets: Targets
 
 
@@ -32,21 +33,31 @@ def draw() -> Callable[..., World]:
         X = rng.normal(size=(n, N_FEATURES)).astype(np.float32)
         p = expit(strength * X[:, :1] + np.array([-1.0, 0.0, 1.0]))
         meets = (rng.random((n, 3)) < p).astype(np.float64)
-        tokens = rng.poisson(np.exp(4 + 0.5 * X[:, [1]] + np.array([0.0, 0.3, 0.6]))).astype(np.float64)
+        n_tokens = rng.poisson(np.exp(4 + 0.5 * X[:, [1]] + np.array([0.0, 0.3, 0.6]))).astype(np.float64)
         masked = rng.random((n, 3)) >= tried
-        cells = [np.where(masked, np.nan, v) for v in (meets, 0.1 + 0.8 * p, tokens, 1e-6 * (1 + tokens) * [1, 4, 20])]
-        return World(X, Targets(*cells))
+        cells = [
+            np.where(masked, np.nan, v) for v in (meets, 0.1 + 0.8 * p, n_tokens, 1e-6 * (1 + n_tokens) * [1, 4, 20])
+        ]
+        # Tokens 0 to 9 for each prompt, and one more of 10 to 17 by what decides: a text says the same in words.
+        level = np.clip(np.round(2 * X[:, 0]) + 14, 10, 17)
+        tokens = [np.append(rng.integers(0, 10, rng.integers(0, 12)), n).astype(np.int32) for n in level]
+        return World(Inputs(X, tokens), Targets(*cells))
 
     return draw
 
 
 @pytest.fixture
 def run_graph() -> Callable[..., list[NDArray[np.float32]]]:
-    """Builds a graph from features [n, d] with a function (graph, x) -> names of values [n, T] and, last, one [n]; runs it."""
+    """Builds a graph with a function (graph, x) -> names of values [n, T] and, last, one [n]; runs it on inputs."""
 
-    def run_graph(build: Callable[[Graph, str], list[str]], X: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    def run_graph(build: Callable[[Graph, InputNames], list[str]], X: Inputs) -> list[NDArray[np.float32]]:
         graph = Graph()
-        values = build(graph, graph.input("x", np.float32, ["n", X.shape[1]]))
+        names = InputNames(
+            graph.input("x", np.float32, ["n", X.features.shape[1]]),
+            graph.input("input_ids", np.int64, ["n", "length"]),
+            graph.input("token_weights", np.float32, ["n", 1, "length"]),
+        )
+        values = build(graph, names)
         for i, value in enumerate(values):
             # Only the novelty, always last, has one axis.
             axes = 1 if i == len(values) - 1 else 2
@@ -55,7 +66,13 @@ def run_graph() -> Callable[..., list[NDArray[np.float32]]]:
         options.log_severity_level = 3
         options.intra_op_num_threads = 1
         session = onnxruntime.InferenceSession(graph.model().SerializeToString(), options)
-        outputs: list[NDArray[np.float32]] = session.run(None, {"x": X})
+        lengths = np.array([len(t) for t in X.tokens])
+        is_token = np.arange(max(1, lengths.max())) < lengths[:, None]
+        input_ids = np.zeros(is_token.shape, dtype=np.int64)
+        input_ids[is_token] = np.concatenate(X.tokens)
+        weights = (is_token / np.maximum(lengths, 1)[:, None]).astype(np.float32)[:, None, :]
+        feed = {"x": X.features, "input_ids": input_ids, "token_weights": weights}
+        outputs: list[NDArray[np.float32]] = session.run(None, feed)
         return outputs
 
     return run_graph

@@ -11,14 +11,14 @@ import pytest
 
 from router_ml import Router
 from router_ml.core.artifact import Setting
-from router_ml.core.text import render
 from router_ml.errors import ExportError
 from router_ml.learning.encoders import Encoder, load_encoder
 from router_ml.learning.encoders.openai import OpenAIEncoder
 from router_ml.learning.export import InputTokens, Parity, check_parity, export
+from router_ml.learning.inputs import Inputs, encode_inputs
 from router_ml.learning.learners import LEARNERS, make_learner
 from router_ml.learning.model import FittedModel, crossfit
-from router_ml.learning.targets import Targets, features
+from router_ml.learning.targets import Targets
 from router_ml.traffic.labels import Bar, meets
 from router_ml.traffic.observations import Observations, observe
 from router_ml.traffic.sample import sample_ladder, simulate
@@ -31,7 +31,7 @@ class World(NamedTuple):
 
     encoder: Encoder
     observations: Observations
-    X: np.ndarray
+    X: Inputs
     targets: Targets
 
 
@@ -39,8 +39,7 @@ class World(NamedTuple):
 def world() -> World:
     encoder = load_encoder("static")
     observations = observe(simulate(300, random_state=0), sample_ladder())
-    lengths = np.array([len(p) for p in observations.prompt], dtype=np.float64)
-    X = features(encoder.encode([render(p).text for p in observations.prompt]), lengths)
+    X = encode_inputs(encoder, observations.prompt.tolist())
     quality = observations.quality
     targets = Targets(meets(quality, sample_ladder(), BAR), quality, observations.output_tokens, observations.cost_usd)
     return World(encoder, observations, X, targets)
@@ -115,7 +114,7 @@ def test_encoder_over_the_network_is_refused_with_the_reason(world: World, model
 class Contradicting(FittedModel):
     """Its graph is the trained model's, and its own predictions are a little off."""
 
-    def predict(self, X: np.ndarray) -> Any:
+    def predict(self, X: Inputs) -> Any:
         # Named in full: a dataclass with slots is remade, which breaks super().
         outputs = FittedModel.predict(self, X)
         return dataclasses.replace(outputs, p_meets=outputs.p_meets + 0.001)

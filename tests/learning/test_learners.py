@@ -14,12 +14,19 @@ from sklearn.metrics import roc_auc_score
 from router_ml.errors import InputError
 from router_ml.learning.calibration import Calibration
 from router_ml.learning.graph import Graph
+from router_ml.learning.inputs import InputNames, Inputs
 from router_ml.learning.learners import LEARNERS, make_learner
 from router_ml.learning.model import FittedModel
 from router_ml.learning.novelty import Novelty
 from router_ml.learning.targets import Scores, Targets, expit
 
-Draw = Callable[..., tuple[np.ndarray, Targets]]
+Draw = Callable[..., tuple[Inputs, Targets]]
+
+
+def dense(features: np.ndarray) -> Inputs:
+    """Prompts without tokens."""
+    return Inputs(features.astype(np.float32), [np.empty(0, np.int32)] * len(features))
+
 
 every_learner = pytest.mark.parametrize("name", list(LEARNERS))
 
@@ -126,9 +133,9 @@ def test_clone_has_the_same_params_and_nothing_fitted(name: str, draw: Draw) -> 
 def test_graph_answers_as_numpy_does(name: str, draw: Draw, run_graph: Callable[..., list[np.ndarray]]) -> None:
     X, targets = draw(300, tried=0.7)
     fitted = learner(name).fit(X, targets)
-    model = FittedModel(name, fitted, Calibration.fit(fitted.predict(X), targets), Novelty.fit(X))
+    model = FittedModel(name, fitted, Calibration.fit(fitted.predict(X), targets), Novelty.fit(X.features))
 
-    def build(graph: Graph, x: str) -> list[str]:
+    def build(graph: Graph, x: InputNames) -> list[str]:
         outputs, novelty = model.to_graph(graph, x)
         return [*outputs, novelty]
 
@@ -163,8 +170,8 @@ def test_logistic_recovers_the_mean_of_fractional_qualities(draw: Draw) -> None:
 
 
 def test_logistic_recovers_a_planted_line_from_fractional_qualities() -> None:
-    X = np.random.default_rng(0).normal(size=(3000, 2)).astype(np.float32)
-    quality = expit(1.5 * X[:, [0]] - 0.5)
+    X = dense(np.random.default_rng(0).normal(size=(3000, 2)))
+    quality = expit(1.5 * X.features[:, [0]].astype(np.float64) - 0.5)
     targets = Targets((quality > 0.5).astype(float), quality, np.ones_like(quality), quality)
     fitted = learner("logistic", C_quality=1e4).fit(X, targets)
 
@@ -199,9 +206,9 @@ def test_logistic_takes_regularisation_per_tier(draw: Draw) -> None:
 
 def test_logistic_gives_a_constant_column_no_weight(draw: Draw) -> None:
     X, targets = draw(200)
-    X[:, 3] = 1.0
-    shifted = X.copy()
-    shifted[:, 3] = 2.0
+    X.features[:, 3] = 1.0
+    shifted = dense(X.features.copy())
+    shifted.features[:, 3] = 2.0
     fitted = learner("logistic").fit(X, targets)
 
     assert np.allclose(fitted.predict(X).meets, fitted.predict(shifted).meets, atol=1e-3)
@@ -210,7 +217,8 @@ def test_logistic_gives_a_constant_column_no_weight(draw: Draw) -> None:
 def test_knn_is_continuous_in_the_query(draw: Draw) -> None:
     # Along a line between two prompts the neighbours change, one by one; no prediction may jump.
     X, targets = draw(300)
-    line = (X[[0]] + np.linspace(0, 1, 4001)[:, None] * (X[[1]] - X[[0]])).astype(np.float32)
+    first, second = X.features[:2]
+    line = dense(first + np.linspace(0, 1, 4001)[:, None] * (second - first))
     means = expit(learner("knn", k=8).fit(X, targets).predict(line).meets)
 
     assert np.abs(np.diff(means, axis=0)).max() < 0.02
@@ -219,7 +227,7 @@ def test_knn_is_continuous_in_the_query(draw: Draw) -> None:
 def test_knn_without_neighbours_that_tried_a_tier_falls_back_to_the_tiers_mean() -> None:
     near, far = np.tile([1.0, 0.0, 1.0], (20, 1)), np.tile([0.0, 1.0, 1.0], (20, 1))
     rng = np.random.default_rng(0)
-    X = (np.vstack([near, far]) + 0.01 * rng.normal(size=(40, 3))).astype(np.float32)
+    X = dense(np.vstack([near, far]) + 0.01 * rng.normal(size=(40, 3)))
     meets = np.concatenate([np.full(20, np.nan), np.tile([1.0, 0.0], 10)])[:, None]
     scores = learner("knn", k=10).fit(X, Targets(meets, meets, meets, meets)).predict(X[:20])
 
@@ -228,8 +236,8 @@ def test_knn_without_neighbours_that_tried_a_tier_falls_back_to_the_tiers_mean()
 
 def test_knn_does_not_look_at_the_length(draw: Draw) -> None:
     X, targets = draw(100)
-    longer = X.copy()
-    longer[:, -1] += 5
+    longer = dense(X.features.copy())
+    longer.features[:, -1] += 5
     fitted = learner("knn").fit(X, targets)
 
     assert equal(fitted.predict(X), fitted.predict(longer))

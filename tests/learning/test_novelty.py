@@ -7,6 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from router_ml.learning.graph import Graph
+from router_ml.learning.inputs import InputNames, Inputs
 from router_ml.learning.novelty import Novelty
 
 
@@ -47,7 +49,8 @@ def test_novelty_is_never_negative(n: int) -> None:
 def test_graph_gives_what_numpy_gives(run_graph: Callable[..., list[np.ndarray]]) -> None:
     novelty, X = Novelty.fit(sample(500)), sample(100, seed=1)
 
-    def build(graph: object, x: str) -> list[str]:
-        return [novelty.to_graph(graph, x)]  # type: ignore[arg-type]
+    def build(graph: Graph, x: InputNames) -> list[str]:
+        return [novelty.to_graph(graph, x.features)]
 
-    np.testing.assert_allclose(run_graph(build, X)[0], novelty.predict(X), rtol=1e-3)
+    inputs = Inputs(X, [np.empty(0, np.int32)] * len(X))
+    np.testing.assert_allclose(run_graph(build, inputs)[0], novelty.predict(X), rtol=1e-3)

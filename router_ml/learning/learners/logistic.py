@@ -15,6 +15,7 @@ from sklearn.linear_model import LogisticRegression, PoissonRegressor
 from router_ml.evaluation.frontier import sweep_value
 from router_ml.evaluation.metrics import frontier_metrics
 from router_ml.learning.graph import Graph
+from router_ml.learning.inputs import InputNames, Inputs
 from router_ml.learning.learners.base import mean_log_tokens, shrunken_logit
 from router_ml.learning.targets import Scores, Targets, expit
 
@@ -55,12 +56,12 @@ class LogisticLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         self.C_quality = C_quality
         self.alpha = alpha
 
-    def tune(self, X: NDArray[np.float32], targets: Targets, folds: NDArray[np.intp]) -> Self:
+    def tune(self, X: Inputs, targets: Targets, folds: NDArray[np.intp]) -> Self:
         """Choose C by log loss and alpha by Poisson deviance, each per tier, and C_quality by AIQ, all out of fold.
 
         Where fewer than 100 prompts were answered by every tier, C_quality is the median of the C.
         """
-        Z = _standardize(X, *_moments(X))
+        Z = _standardize(X.features, *_moments(X.features))
         meets = [_out_of_fold(Z, targets.meets, folds, _fit_logistic, C) for C in self.C_grid]
         C = _best_per_tier(self.C_grid, meets, targets.meets, _log_loss)
         tokens = [_out_of_fold(Z, targets.output_tokens, folds, _fit_poisson, alpha) for alpha in self.alpha_grid]
@@ -81,10 +82,10 @@ class LogisticLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         tuned: Self = clone(self).set_params(C=C, C_quality=C_quality, alpha=alpha)
         return tuned
 
-    def fit(self, X: NDArray[np.float32], targets: Targets) -> Self:
+    def fit(self, X: Inputs, targets: Targets) -> Self:
         """Fit the models of each tier on the prompts that it answered."""
-        mean, scale = _moments(X)
-        Z = _standardize(X, mean, scale)
+        mean, scale = _moments(X.features)
+        Z = _standardize(X.features, mean, scale)
         n_tiers = targets.n_tiers
         C = np.broadcast_to(np.asarray(self.C, dtype=np.float64), n_tiers)
         alpha = np.broadcast_to(np.asarray(self.alpha, dtype=np.float64), n_tiers)
@@ -98,13 +99,13 @@ class LogisticLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         self.intercept_ = intercepts - mean @ self.coef_
         return self
 
-    def predict(self, X: NDArray[np.float32]) -> Scores:
-        """Scores for features [n, d]."""
-        return Scores(*np.split(X.astype(np.float64) @ self.coef_ + self.intercept_, 3, axis=1))
+    def predict(self, X: Inputs) -> Scores:
+        """Scores for n prompts."""
+        return Scores(*np.split(X.features.astype(np.float64) @ self.coef_ + self.intercept_, 3, axis=1))
 
-    def to_graph(self, graph: Graph, x: str) -> str:
+    def to_graph(self, graph: Graph, x: InputNames) -> str:
         """One product."""
-        return graph.linear(x, self.coef_, self.intercept_)
+        return graph.linear(x.features, self.coef_, self.intercept_)
 
 
 def _moments(X: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
 
 from router_ml.learning.graph import Graph
+from router_ml.learning.inputs import InputNames, Inputs
 from router_ml.learning.targets import Scores, Targets
 
 if TYPE_CHECKING:
@@ -63,30 +64,31 @@ class MLPLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         self.random_state = random_state
         self.on_epoch = on_epoch
 
-    def tune(self, X: NDArray[np.float32], targets: Targets, folds: NDArray[np.intp]) -> Self:  # noqa: ARG002
+    def tune(self, X: Inputs, targets: Targets, folds: NDArray[np.intp]) -> Self:  # noqa: ARG002
         """An unfitted copy: early stopping chooses the one thing that is chosen, the number of epochs."""
         copy: Self = clone(self)
         return copy
 
-    def fit(self, X: NDArray[np.float32], targets: Targets) -> Self:
+    def fit(self, X: Inputs, targets: Targets) -> Self:
         """Train; the result depends on `random_state` and the data alone."""
         import torch
 
-        mean, scale = X.mean(axis=0, dtype=np.float64), X.std(axis=0, dtype=np.float64)
+        features = X.features
+        mean, scale = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
         scale = np.where(scale > 1e-6, scale, 1e6)
         n_logged = (~np.isnan(targets.output_tokens)).sum(axis=0)
         mean_tokens = np.maximum(np.nansum(targets.output_tokens, axis=0) / np.maximum(n_logged, 1), 1.0)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.random_state)
             layers = torch.nn.Sequential(
-                torch.nn.Linear(X.shape[1], self.hidden),
+                torch.nn.Linear(features.shape[1], self.hidden),
                 torch.nn.GELU(),
                 torch.nn.Dropout(self.dropout),
                 torch.nn.Linear(self.hidden, 3 * targets.n_tiers),
             )
             cells = np.hstack([targets.meets, targets.quality, targets.output_tokens / mean_tokens])
             best = self._train(
-                layers, torch.from_numpy(((X - mean) / scale).astype(np.float32)), torch.from_numpy(cells)
+                layers, torch.from_numpy(((features - mean) / scale).astype(np.float32)), torch.from_numpy(cells)
             )
         first, last = (best["0.weight"].T, best["0.bias"]), (best["3.weight"].T, best["3.bias"])
         self.hidden_coef_ = first[0] / scale[:, None]
@@ -127,17 +129,17 @@ class MLPLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
                 break
         return best
 
-    def predict(self, X: NDArray[np.float32]) -> Scores:
-        """Scores for features [n, d]."""
+    def predict(self, X: Inputs) -> Scores:
+        """Scores for n prompts."""
         from scipy.special import erf
 
-        inner = X.astype(np.float64) @ self.hidden_coef_ + self.hidden_intercept_
+        inner = X.features.astype(np.float64) @ self.hidden_coef_ + self.hidden_intercept_
         active = 0.5 * inner * (1 + erf(inner / np.sqrt(2)))
         return Scores(*np.split(active @ self.coef_ + self.intercept_, 3, axis=1))
 
-    def to_graph(self, graph: Graph, x: str) -> str:
+    def to_graph(self, graph: Graph, x: InputNames) -> str:
         """Two products and a GELU."""
-        active = graph.node("Gelu", graph.linear(x, self.hidden_coef_, self.hidden_intercept_))
+        active = graph.node("Gelu", graph.linear(x.features, self.hidden_coef_, self.hidden_intercept_))
         return graph.linear(active, self.coef_, self.intercept_)
 
 
