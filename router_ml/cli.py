@@ -5,13 +5,15 @@ Results go to stdout, progress and logs to stderr. Exit codes: 0 done, 1 the wor
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import click
 
@@ -325,6 +327,66 @@ def evaluate(
 
 @main.command()
 @_ARTIFACT
+@click.argument("traffic", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Where the other file goes (.onnx)."
+)
+@click.option(
+    "--weights",
+    type=click.Choice(["float16", "int8"]),
+    help="Store the token vectors as these; of a transformer int8 only, and its matrices too.",
+)
+@click.option("--prune", is_flag=True, help="Keep the vectors of the tokens in TRAFFIC, one for all others.")
+@click.option("--text-in", is_flag=True, help="Put the tokenizer into the graph, for onnxruntime-extensions.")
+@_MAX_REJECTS
+@_JSON
+def export(
+    artifact: Path,
+    traffic: tuple[Path, ...],
+    out: Path,
+    weights: Literal["float16", "int8"] | None,
+    prune: bool,
+    text_in: bool,
+    max_rejects: float,
+    as_json: bool,
+) -> None:
+    """Make another file from ARTIFACT: a smaller one, or one that takes text, and compare it with ARTIFACT on TRAFFIC.
+
+    \b
+    router-ml export router.onnx traffic.parquet --weights int8 --prune --out small.onnx
+    router-ml export router.onnx --text-in --out router-text.onnx
+    """
+    if not (weights or prune or text_in):
+        raise click.UsageError("Nothing is asked for; give --weights, --prune or --text-in.")
+    if prune and not traffic:
+        raise click.UsageError("--prune needs TRAFFIC: its tokens are the ones to keep.")
+    _not_an_input(out, (artifact, *traffic))
+    compression = parity = None
+    with _train_extra("export"), tempfile.TemporaryDirectory() as folder:
+        from router_ml import workflow
+        from router_ml.learning.text_graph import add_text_input
+
+        source = artifact
+        if weights or prune:
+            source = Path(folder) / "small.onnx" if text_in else out
+            compression = workflow.compress_router(
+                artifact, source, traffic, weights=weights, prune=prune, max_rejects=max_rejects
+            )
+        if text_in:
+            parity = add_text_input(source, out)
+    if as_json:
+        parts = {"compression": compression and compression.to_dict(), "text_in": parity and dataclasses.asdict(parity)}
+        click.echo(json.dumps({"artifact": str(out), **parts}))
+        return
+    if compression is not None:
+        click.echo(compression.summary())
+    if parity is not None:
+        click.echo(f"Text in: p_meets differs by at most {parity.max_difference:.2g} on {parity.n_prompts} prompts")
+    click.echo(f"Written: {out}")
+
+
+@main.command()
+@_ARTIFACT
 @click.argument("prompt", required=False)
 @click.option("--policy", type=click.Choice(["bar", "value"]), help="Without it, the artifact's default.")
 @click.option("--threshold", type=click.FloatRange(0, 1), help="For the policy bar; without it, the artifact's own.")
@@ -480,7 +542,7 @@ def _not_an_input(out: Path, inputs: tuple[Path, ...]) -> None:
     """Refuse an output that would take the place of what is read."""
     for path in inputs:
         if path.exists() and out.exists() and path.samefile(out):
-            raise click.UsageError(f"--out {out} is also the traffic that is read; give another name.")
+            raise click.UsageError(f"--out {out} is also an input that is read; give another name.")
 
 
 @contextmanager

@@ -345,3 +345,23 @@ def test_the_module_runs_as_a_process(path300: Path300) -> None:
     command = [sys.executable, "-m", "router_ml.cli", "route", str(path300.router), "-"]
     answer = subprocess.run(command, input=b'"caf\xc3\xa9"\n', capture_output=True, timeout=60, check=True)
     assert json.loads(answer.stdout)["tier"] in Router.load(path300.router).ladder.names
+
+
+# export
+
+
+def test_export_makes_a_smaller_artifact_that_routes(path300: Path300, tmp_path: Path) -> None:
+    out = tmp_path / "small.onnx"
+    done = run("export", path300.router, path300.traffic, "--weights", "int8", "--prune", "--out", out, "--json")
+
+    assert done.exit_code == 0
+    assert json.loads(done.stdout)["compression"]["bytes_after"] == out.stat().st_size < path300.router.stat().st_size
+    assert run("route", out, "Hello").exit_code == 0
+
+
+@pytest.mark.parametrize(("options", "says"), [([], "Nothing is asked"), (["--prune"], "needs TRAFFIC")])
+def test_export_says_what_is_missing(options: list[str], says: str, path300: Path300, tmp_path: Path) -> None:
+    done = run("export", path300.router, *options, "--out", tmp_path / "small.onnx")
+
+    assert done.exit_code == 2
+    assert says in done.stderr

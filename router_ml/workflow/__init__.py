@@ -6,6 +6,7 @@ came out.
 
 from __future__ import annotations
 
+from router_ml.workflow.compressing import compress_router
 from router_ml.workflow.data import (
     Prepared,
     Split,
@@ -29,6 +30,7 @@ __all__ = [
     "Prepared",
     "Split",
     "Trained",
+    "compress_router",
     "embed_prompts",
     "embed_table",
     "embedded_from_table",

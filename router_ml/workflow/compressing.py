@@ -1,0 +1,79 @@
+"""A smaller artifact, made from an artifact and compared with it on traffic."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from router_ml.core.artifact import read_artifact
+from router_ml.errors import InputError
+from router_ml.learning.compress import Compression, Weights, compress
+from router_ml.traffic.observations import observe
+from router_ml.traffic.sample import simulate
+from router_ml.traffic.validate import MAX_REJECTS
+from router_ml.workflow.data import read_traffic
+
+__all__ = ["compress_router"]
+
+logger = logging.getLogger(__name__)
+
+_SAMPLE = 300
+"""Simulated prompts to compare on where no traffic is given."""
+
+
+def compress_router(
+    path: str | Path,
+    out: str | Path,
+    traffic_paths: Sequence[str | Path] = (),
+    *,
+    weights: Weights | None = None,
+    prune: bool = False,
+    max_rejects: float = MAX_REJECTS,
+) -> Compression:
+    """Write a smaller artifact; see :func:`router_ml.learning.compress.compress`.
+
+    Parameters
+    ----------
+    path : str or Path
+        The artifact.
+    out : str or Path
+        Where the smaller one goes.
+    traffic_paths : sequence of str or Path
+        Traffic to compare on, and to prune to; simulated prompts where none is given. Its answers needn't be judged: where every
+        tier's are, AIQ is compared.
+    weights : {"float16", "int8"}, optional
+    prune : bool
+        Keep the vectors of the traffic's tokens only.
+    max_rejects : float
+        Share of unusable rows that is put up with.
+
+    Raises
+    ------
+    InputError
+        If nothing is asked for, it isn't possible with this artifact, or the traffic can't be used.
+    ExportError
+        If the smaller artifact answers too differently; nothing is then written.
+    """
+    if not traffic_paths:
+        if prune:
+            raise InputError("There is no traffic to prune to; give some, the more the better.")
+        logger.info("No traffic is given, so both are compared on %d simulated prompts.", _SAMPLE)
+        prompts = simulate(_SAMPLE, random_state=0)["prompt"].unique(maintain_order=True).to_list()
+        return compress(path, out, prompts=prompts, weights=weights)
+    ladder = read_artifact(path).metadata.ladder
+    traffic = read_traffic(traffic_paths, max_rejects=max_rejects).traffic
+    if not set(ladder.models) <= set(traffic["model"].unique().to_list()):
+        prompts = traffic["prompt"].unique(maintain_order=True).to_list()
+        return compress(path, out, prompts=prompts, weights=weights, prune_to=prompts if prune else None)
+    seen = observe(traffic, ladder)
+    prompts = seen.prompt.tolist()
+    return compress(
+        path,
+        out,
+        prompts=prompts,
+        weights=weights,
+        prune_to=prompts if prune else None,
+        quality=seen.quality,
+        cost_usd=seen.cost_usd,
+    )
