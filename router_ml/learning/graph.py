@@ -15,6 +15,9 @@ __all__ = ["OPSET", "Graph"]
 OPSET = 20
 """ONNX operator set of the artifacts: read by onnxruntime from 1.17 on (https://onnxruntime.ai/docs/reference/compatibility.html)."""
 
+_DOMAINS = {"ai.onnx.ml": 3}
+"""Operator sets beside ONNX's own, each at the version that goes with the node types that are used of it."""
+
 
 class Graph:
     """An ONNX graph that is being built. Each method adds nodes and returns the name of their output."""
@@ -25,6 +28,7 @@ class Graph:
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
         self._linear: dict[str, tuple[NDArray[np.floating], NDArray[np.floating]]] = {}
+        self._opsets = {"": OPSET}
         self._n_names = 0
 
     def _name(self, stem: str) -> str:
@@ -56,10 +60,12 @@ class Graph:
         """Add a constant as float32."""
         return self.constant(np.asarray(value, dtype=np.float32))
 
-    def node(self, op: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node with one output."""
+    def node(self, op: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
+        """Add a node with one output, of ONNX's own operators or of another domain's (``"ai.onnx.ml"``)."""
+        if domain:
+            self._opsets[domain] = _DOMAINS[domain]
         output = self._name(op)
-        self._nodes.append(helper.make_node(op, inputs, [output], name=output, **attributes))
+        self._nodes.append(helper.make_node(op, inputs, [output], name=output, domain=domain, **attributes))
         return output
 
     def nodes(self, op: str, *inputs: str, n_outputs: int, **attributes: Any) -> list[str]:
@@ -116,8 +122,7 @@ class Graph:
         """The finished, checked model."""
         graph = helper.make_graph(self._nodes, "router", self._inputs, self._outputs, self._initializers)
         # IR version 9 goes with opset 20; a newer one would be refused by older runtimes for no gain.
-        model = helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9, producer_name="router-ml"
-        )
+        opsets = [helper.make_opsetid(domain, version) for domain, version in self._opsets.items()]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=9, producer_name="router-ml")
         onnx.checker.check_model(model)
         return model

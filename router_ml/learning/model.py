@@ -58,8 +58,7 @@ class FittedModel:
 
     def save(self, path: str | Path) -> None:
         """Write settings and arrays as ``.npz``, without pickle; the inverse of :meth:`load`."""
-        fitted = {k: v for k, v in vars(self.learner).items() if k.endswith("_")}
-        arrays = {f"learner.{k}": v for k, v in fitted.items()}
+        arrays = _state(self.learner, "learner.")
         for part in ("calibration", "novelty"):
             value = getattr(self, part)
             arrays |= {f"{part}.{f.name}": getattr(value, f.name) for f in fields(value)}
@@ -75,17 +74,39 @@ class FittedModel:
         try:
             with np.load(path, allow_pickle=False) as stored:
                 header = json.loads(str(stored["header"]))
-                parts: dict[str, dict[str, Any]] = {"learner": {}, "calibration": {}, "novelty": {}}
-                for key in stored.files:
-                    part, _, name = key.partition(".")
-                    if name:
-                        array = stored[key]
-                        parts[part][name] = array if array.ndim else array.item()
+                arrays = {key: stored[key] for key in stored.files if key != "header"}
+            values = {key: array if array.ndim else array.item() for key, array in arrays.items()}
             learner = make_learner(header["name"], **header["params"])
-            vars(learner).update(parts["learner"])
-            return cls(header["name"], learner, Calibration(**parts["calibration"]), Novelty(**parts["novelty"]))
+            _restore(learner, _under(values, "learner."))
+            calibration = Calibration(**_under(values, "calibration."))
+            return cls(header["name"], learner, calibration, Novelty(**_under(values, "novelty.")))
         except (OSError, EOFError, BadZipFile, ValueError, KeyError, TypeError) as exc:
             raise InputError(f"The model {path} can't be read ({exc}); train it again.") from exc
+
+
+def _state(learner: Learner, prefix: str) -> dict[str, Any]:
+    """What is fitted, by name; that of a learner's parts under ``parts_.NAME.``."""
+    state: dict[str, Any] = {}
+    for name, value in vars(learner).items():
+        if name == "parts_":
+            for part, inner in value.items():
+                state |= _state(inner, f"{prefix}parts_.{part}.")
+        elif name.endswith("_"):
+            state[prefix + name] = value
+    return state
+
+
+def _restore(learner: Any, state: dict[str, Any]) -> None:
+    """The inverse of :func:`_state`."""
+    vars(learner).update({name: value for name, value in state.items() if "." not in name})
+    if hasattr(learner, "make_parts"):
+        learner.parts_ = learner.make_parts()
+        for part, inner in learner.parts_.items():
+            _restore(inner, _under(state, f"parts_.{part}."))
+
+
+def _under(values: dict[str, Any], prefix: str) -> dict[str, Any]:
+    return {key.removeprefix(prefix): value for key, value in values.items() if key.startswith(prefix)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,21 @@ from router_ml.learning.graph import Graph
 from router_ml.learning.inputs import InputNames, Inputs
 from router_ml.learning.targets import Scores, Targets, logit
 
-__all__ = ["Learner", "mean_log_tokens", "shrunken_logit"]
+__all__ = [
+    "Learner",
+    "bounded_logit",
+    "difference_rows",
+    "log_loss",
+    "logits_to_graph",
+    "mean_log_tokens",
+    "nothing_to_separate",
+    "poisson_loss",
+    "shrunken_logit",
+    "too_few",
+]
+
+_MIN_ROWS = 10
+"""Fewer answers than this of a tier, or of either outcome, and the tier gets a constant: there is nothing to separate."""
 
 
 class Learner(Protocol):
@@ -45,3 +59,49 @@ def shrunken_logit(y: NDArray[np.float64]) -> float:
 def mean_log_tokens(tokens: NDArray[np.float64]) -> float:
     """Logarithm of the mean token count, at least of one token; 0 where none was logged."""
     return float(np.log(max(tokens.mean(), 1.0))) if len(tokens) else 0.0
+
+
+def difference_rows(Y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``Y[:, a] - Y[:, b]`` for each pair of tiers, one after the other; Y itself where there is one tier.
+
+    The choice of a tier hangs on differences, and their squared error is far less noisy than an AIQ.
+    """
+    a, b = np.triu_indices(Y.shape[1], 1)
+    return np.ravel(Y if len(a) == 0 else Y[:, a] - Y[:, b])
+
+
+_P_MIN = 1e-3
+
+
+def bounded_logit(p: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Logit of what a linear model expects, cut to [0.001, 0.999]."""
+    return logit(np.clip(p, _P_MIN, 1 - _P_MIN))
+
+
+def logits_to_graph(graph: Graph, linear: str, n_tiers: int) -> str:
+    """Scores [n, 3 T] from expected `meets`, `quality` and `log_tokens` side by side: :func:`bounded_logit` of the first two."""
+    shares, log_tokens = graph.split(linear, 2 * n_tiers, n_tiers)
+    p = graph.node("Clip", shares, graph.floats(_P_MIN), graph.floats(1 - _P_MIN))
+    logits = graph.node("Log", graph.node("Div", p, graph.node("Sub", graph.floats(1), p)))
+    return graph.node("Concat", logits, log_tokens, axis=1)
+
+
+def too_few(y: NDArray[np.float64]) -> bool:
+    """Whether a tier has fewer answers than anything can be learned from, 10."""
+    return len(y) < _MIN_ROWS
+
+
+def nothing_to_separate(y: NDArray[np.float64]) -> bool:
+    """Whether outcomes in [0, 1] are too few, or hold less than one success or less than one failure."""
+    return too_few(y) or min(y.sum(), (1 - y).sum()) < 1
+
+
+def log_loss(score: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    """Mean log loss of logits against outcomes in [0, 1]."""
+    return float(np.mean(np.logaddexp(0, score) - y * score))
+
+
+def poisson_loss(score: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    """Mean Poisson loss of logarithms of expected counts, up to a constant of the counts."""
+    # Bounded, so that one wild extrapolation decides nothing but its own setting's rank.
+    return float(np.mean(np.exp(np.minimum(score, 50.0)) - y * score))

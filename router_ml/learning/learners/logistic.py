@@ -16,13 +16,18 @@ from router_ml.evaluation.frontier import sweep_value
 from router_ml.evaluation.metrics import frontier_metrics
 from router_ml.learning.graph import Graph
 from router_ml.learning.inputs import InputNames, Inputs
-from router_ml.learning.learners.base import mean_log_tokens, shrunken_logit
+from router_ml.learning.learners.base import (
+    log_loss,
+    mean_log_tokens,
+    nothing_to_separate,
+    poisson_loss,
+    shrunken_logit,
+    too_few,
+)
 from router_ml.learning.targets import Scores, Targets, expit
 
 __all__ = ["LogisticLearner"]
 
-_MIN_ROWS = 10
-"""Fewer answers than this of a tier, or of either outcome, and the tier gets a constant: there is nothing to separate."""
 _MIN_COMPLETE = 100
 """Fewer prompts than this that every tier answered, and an AIQ is too noisy to choose by."""
 
@@ -63,9 +68,9 @@ class LogisticLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         """
         Z = _standardize(X.features, *_moments(X.features))
         meets = [_out_of_fold(Z, targets.meets, folds, _fit_logistic, C) for C in self.C_grid]
-        C = _best_per_tier(self.C_grid, meets, targets.meets, _log_loss)
+        C = _best_per_tier(self.C_grid, meets, targets.meets, log_loss)
         tokens = [_out_of_fold(Z, targets.output_tokens, folds, _fit_poisson, alpha) for alpha in self.alpha_grid]
-        alpha = _best_per_tier(self.alpha_grid, tokens, targets.output_tokens, _poisson_loss)
+        alpha = _best_per_tier(self.alpha_grid, tokens, targets.output_tokens, poisson_loss)
         complete = targets.complete
         C_quality = sorted(C)[len(C) // 2]
         if complete.sum() >= _MIN_COMPLETE and targets.n_tiers > 1:
@@ -122,7 +127,7 @@ def _fit_logistic(Z: NDArray[np.float64], y: NDArray[np.float64], C: float) -> N
     """Intercept and weights [1 + d] of a logistic regression on outcomes in [0, 1]; NaN rows are left out."""
     tried = ~np.isnan(y)
     Z, y = Z[tried], y[tried]
-    if len(y) < _MIN_ROWS or min(y.sum(), (1 - y).sum()) < 1:
+    if nothing_to_separate(y):
         return np.concatenate([[shrunken_logit(y)], np.zeros(Z.shape[1])])
     outcome, weight = np.round(y), np.ones(len(y))
     if not np.array_equal(outcome, y):
@@ -139,7 +144,7 @@ def _fit_poisson(Z: NDArray[np.float64], tokens: NDArray[np.float64], alpha: flo
     """Intercept and weights [1 + d] of a Poisson regression of token counts; NaN rows are left out."""
     logged = ~np.isnan(tokens)
     Z, tokens = Z[logged], tokens[logged]
-    if len(tokens) < _MIN_ROWS or tokens.sum() == 0:
+    if too_few(tokens) or tokens.sum() == 0:
         return np.concatenate([[mean_log_tokens(tokens)], np.zeros(Z.shape[1])])
     scale = tokens.mean()
     model = PoissonRegressor(alpha=alpha, solver="newton-cholesky", max_iter=200)
@@ -179,12 +184,3 @@ def _best_per_tier(
         losses = [loss(s[known, t], Y[known, t]) for s in scores] if known.any() else [0.0]
         best.append(grid[int(np.argmin(losses))])
     return best
-
-
-def _log_loss(score: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    return float(np.mean(np.logaddexp(0, score) - y * score))
-
-
-def _poisson_loss(score: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    # Bounded, so that one wild extrapolation decides nothing but its own setting's rank.
-    return float(np.mean(np.exp(np.minimum(score, 50.0)) - y * score))

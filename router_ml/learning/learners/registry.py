@@ -7,13 +7,23 @@ from typing import Any
 
 from router_ml.errors import InputError
 from router_ml.learning.learners.base import Learner
+from router_ml.learning.learners.boosting import BoostingLearner
 from router_ml.learning.learners.knn import KNNLearner
 from router_ml.learning.learners.logistic import LogisticLearner
 from router_ml.learning.learners.mlp import MLPLearner
+from router_ml.learning.learners.ngram import NgramLearner
+from router_ml.learning.learners.stack import StackLearner
 
 __all__ = ["LEARNERS", "make_learner"]
 
-LEARNERS: Mapping[str, Callable[..., Learner]] = {"logistic": LogisticLearner, "knn": KNNLearner, "mlp": MLPLearner}
+LEARNERS: Mapping[str, Callable[..., Learner]] = {
+    "logistic": LogisticLearner,
+    "knn": KNNLearner,
+    "mlp": MLPLearner,
+    "ngram": NgramLearner,
+    "boosting": BoostingLearner,
+    "stack": StackLearner,
+}
 
 
 def make_learner(name: str, **params: Any) -> Learner:

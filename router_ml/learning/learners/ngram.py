@@ -1,0 +1,161 @@
+"""Ridge regression on words: tokens, pairs of tokens, and the embedding beside them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, clone
+from sklearn.linear_model import Ridge
+
+from router_ml.learning.graph import Graph
+from router_ml.learning.inputs import InputNames, Inputs
+from router_ml.learning.learners.base import bounded_logit, difference_rows, logits_to_graph
+from router_ml.learning.ngrams import NgramCounts, add_to_graph
+from router_ml.learning.targets import Scores, Targets
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+__all__ = ["NgramLearner"]
+
+_DENSE_SCALE = 0.3
+"""Norm of the standardised dense features beside the words' of 1: a tenth of the variance, for what words alone miss."""
+_MIN_ROWS = 10
+"""Fewer answers than this of a tier, and it gets a constant."""
+
+
+class NgramLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """Linear in TF-IDF of tokens and pairs of tokens, and in the dense features: words and meaning carry different things.
+
+    Three ridge regressions a tier: of `meets` and `quality` (linear probability models, cut to probabilities), and of the
+    logarithm of the output tokens. Convex, so that the result depends on nothing but the data; its graph looks up one
+    row of numbers per token and pair, and adds.
+
+    Parameters
+    ----------
+    alpha : float
+        Regularisation of `meets` and `quality`, in prompts: a word seen in so many is halfway believed.
+    alpha_tokens : float
+        Of the output tokens.
+
+    References
+    ----------
+    Wang, Manning: Baselines and bigrams (2012), https://aclanthology.org/P12-2018, for how far words and pairs go.
+    """
+
+    alpha_grid = (3.0, 10.0, 30.0, 100.0)
+    alpha_tokens_grid = (1.0, 3.0, 10.0)
+
+    def __init__(self, alpha: float = 10.0, alpha_tokens: float = 3.0) -> None:
+        self.alpha = alpha
+        self.alpha_tokens = alpha_tokens
+
+    def tune(self, X: Inputs, targets: Targets, folds: NDArray[np.intp]) -> Self:
+        """Choose alpha by the squared error of differences between tiers, out of fold, and alpha_tokens by that of logarithms.
+
+        Differences are what the choice of a tier hangs on; their error is far less noisy than an AIQ. Where prompts were
+        answered by one tier each there are none, and alpha is chosen by the error of `meets` itself.
+        """
+        outcome, tokens = targets.quality, np.log1p(targets.output_tokens)
+        predicted = {a: np.zeros_like(outcome) for a in self.alpha_grid}
+        predicted_tokens = {a: np.zeros_like(tokens) for a in self.alpha_tokens_grid}
+        counts = NgramCounts.of(X.tokens)
+        for fold in np.unique(folds):
+            out = folds == fold
+            design = _Design.fit(counts, X, ~out)
+            train, held = design.transform(counts, X, ~out), design.transform(counts, X, out)
+            for values, table in ((outcome, predicted), (tokens, predicted_tokens)):
+                for alpha, scores in table.items():
+                    scores[out] = held @ (fitted := _fit(train, values[~out], alpha))[1:] + fitted[0]
+        tuned: Self = clone(self).set_params(
+            alpha=min(self.alpha_grid, key=lambda a: _difference_error(predicted[a], outcome)),
+            alpha_tokens=min(self.alpha_tokens_grid, key=lambda a: _error(predicted_tokens[a], tokens)),
+        )
+        return tuned
+
+    def fit(self, X: Inputs, targets: Targets) -> Self:
+        """Fit the models of each tier on the prompts that it answered."""
+        counts, everyone = NgramCounts.of(X.tokens), np.ones(len(X), dtype=bool)
+        design = _Design.fit(counts, X, everyone)
+        Z = design.transform(counts, X, everyone)
+        meets = _fit(Z, targets.meets, self.alpha)
+        same = np.array_equal(targets.meets, targets.quality, equal_nan=True)
+        quality = meets if same else _fit(Z, targets.quality, self.alpha)
+        weights = np.hstack([meets, quality, _fit(Z, np.log1p(targets.output_tokens), self.alpha_tokens)])
+        n_dense = len(design.scale)
+        dense = weights[1 : 1 + n_dense] / design.scale[:, None]
+        self.idf_ = design.idf
+        self.word_coef_ = weights[1 + n_dense :].astype(np.float32)
+        self.dense_coef_ = dense
+        self.intercept_ = weights[0] - design.mean @ dense
+        return self
+
+    def predict(self, X: Inputs) -> Scores:
+        """Scores for n prompts."""
+        words = NgramCounts.of(X.tokens).tf_idf(self.idf_) @ self.word_coef_.astype(np.float64)
+        linear = words + X.features.astype(np.float64) @ self.dense_coef_ + self.intercept_
+        meets, quality, log_tokens = np.split(linear, 3, axis=1)
+        return Scores(bounded_logit(meets), bounded_logit(quality), log_tokens)
+
+    def to_graph(self, graph: Graph, x: InputNames) -> str:
+        """Look up and add the words' numbers, and one product for the dense features."""
+        words = add_to_graph(graph, x, self.word_coef_, self.idf_)
+        linear = graph.node("Add", words, graph.linear(x.features, self.dense_coef_, self.intercept_))
+        return logits_to_graph(graph, linear, len(self.intercept_) // 3)
+
+
+class _Design:
+    """What turns prompts into rows of a linear model: fitted on some of them."""
+
+    def __init__(self, idf: NDArray[np.float64], mean: NDArray[np.float64], scale: NDArray[np.float64]) -> None:
+        self.idf, self.mean, self.scale = idf, mean, scale
+
+    @classmethod
+    def fit(cls, counts: NgramCounts, X: Inputs, rows: NDArray[np.bool_]) -> Self:
+        features = X.features[rows]
+        spread = features.std(axis=0, dtype=np.float64)
+        # A constant column says nothing; scaling it up would say noise.
+        scale = np.where(spread > 1e-6, spread, 1e6) * np.sqrt(features.shape[1]) / _DENSE_SCALE
+        return cls(counts[rows].inverse_frequency(), features.mean(axis=0, dtype=np.float64), scale)
+
+    def transform(self, counts: NgramCounts, X: Inputs, rows: NDArray[np.bool_]) -> csr_matrix:
+        from scipy.sparse import csr_matrix, hstack
+
+        dense = (X.features[rows] - self.mean) / self.scale
+        return hstack([csr_matrix(dense), counts[rows].tf_idf(self.idf)], format="csr")
+
+
+def _fit(Z: csr_matrix, Y: NDArray[np.float64], alpha: float) -> NDArray[np.float64]:
+    """Intercepts and weights [1 + d, T]; NaN cells are left out."""
+    weights = np.zeros((1 + Z.shape[1], Y.shape[1]))
+    tried = ~np.isnan(Y)
+    if tried.all() and len(Y) >= _MIN_ROWS:
+        return _ridge(Z, Y, alpha)
+    for t in range(Y.shape[1]):
+        rows = tried[:, t]
+        if rows.sum() >= _MIN_ROWS:
+            weights[:, [t]] = _ridge(Z[rows], Y[rows][:, [t]], alpha)
+        else:
+            # One answer at the mean of all tiers', so that no tier is promised anything.
+            known = Y[rows, t]
+            prior = float(np.nanmean(Y)) if tried.any() else 0.0
+            weights[0, t] = (known.sum() + prior) / (len(known) + 1)
+    return weights
+
+
+def _ridge(Z: csr_matrix, Y: NDArray[np.float64], alpha: float) -> NDArray[np.float64]:
+    model = Ridge(alpha=alpha, solver="sparse_cg", tol=1e-4).fit(Z, Y)
+    return np.vstack([np.atleast_1d(model.intercept_), np.atleast_2d(model.coef_).T])
+
+
+def _error(scores: NDArray[np.float64], Y: NDArray[np.float64]) -> float:
+    known = ~np.isnan(Y)
+    return float(np.mean((scores[known] - Y[known]) ** 2)) if known.any() else 0.0
+
+
+def _difference_error(scores: NDArray[np.float64], Y: NDArray[np.float64]) -> float:
+    """Mean squared error of differences between tiers; of Y itself where no prompt was answered by two."""
+    differences = difference_rows(Y)
+    return _error(scores, Y) if np.isnan(differences).all() else _error(difference_rows(scores), differences)

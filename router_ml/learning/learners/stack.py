@@ -1,0 +1,161 @@
+"""Stacking: several learners, weighted by how well they do on prompts they weren't fitted to, and shrunk towards the means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, clone
+
+from router_ml.learning.graph import Graph
+from router_ml.learning.inputs import InputNames, Inputs
+from router_ml.learning.learners.base import Learner, bounded_logit, difference_rows, logits_to_graph
+from router_ml.learning.targets import Scores, Targets, expit
+
+__all__ = ["StackLearner", "out_of_fold"]
+
+
+class StackLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """A tier's mean, plus what each base learner expects beyond that mean, times the learner's weight.
+
+    The weights are >= 0 and the same for all tiers: of `quality` and `meets` those of least squared error of differences
+    between tiers, which the choice of a tier hangs on; of tokens those of least squared error of logarithms; both on
+    out-of-fold predictions. Weights that add up to less than 1 shrink towards the means, and so, where little can be learned,
+    towards the best constant policy.
+
+    Parameters
+    ----------
+    bases : sequence of str
+        Names of the base learners.
+    base_params : mapping, optional
+        Settings of each; :meth:`tune` chooses them.
+    weights : mapping of str to sequence of float, optional
+        Weights of the bases for ``"meets"``, ``"quality"`` and ``"log_tokens"``; equal ones where not given.
+    random_state : int
+
+    References
+    ----------
+    Breiman: Stacked regressions (1996), doi:10.1007/BF00117832, for non-negative weights on cross-validated predictions.
+    """
+
+    def __init__(
+        self,
+        bases: Sequence[str] = ("ngram", "logistic", "knn"),
+        base_params: Mapping[str, Mapping[str, Any]] | None = None,
+        weights: Mapping[str, Sequence[float]] | None = None,
+        random_state: int = 0,
+    ) -> None:
+        self.bases = bases
+        self.base_params = base_params
+        self.weights = weights
+        self.random_state = random_state
+
+    def make_parts(self) -> dict[str, Learner]:
+        """The base learners, unfitted."""
+        from router_ml.learning.learners.registry import make_learner
+
+        settings = self.base_params or {}
+        return {
+            name: make_learner(name, **{"random_state": self.random_state, **settings.get(name, {})})
+            for name in self.bases
+        }
+
+    def tune(self, X: Inputs, targets: Targets, folds: NDArray[np.intp]) -> Self:
+        """Tune each base, then choose the weights."""
+        parts = {name: part.tune(X, targets, folds) for name, part in self.make_parts().items()}
+        scores = [out_of_fold(part, X, targets, folds) for part in parts.values()]
+        prior = np.zeros((len(X), 3 * targets.n_tiers))
+        for fold in np.unique(folds):
+            prior[folds == fold] = _prior(targets.take(folds != fold))
+        means = dict(zip(("meets", "quality", "log_tokens"), np.split(prior, 3, axis=1), strict=True))
+        outcomes = {"meets": targets.meets, "quality": targets.quality, "log_tokens": np.log1p(targets.output_tokens)}
+        rows: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
+            "meets": difference_rows,
+            "quality": difference_rows,
+            "log_tokens": np.ravel,
+        }
+        weights = {
+            name: _weights([_natural(s, name) for s in scores], means[name], outcomes[name], rows[name])
+            for name in means
+        }
+        tuned: Self = clone(self).set_params(
+            base_params={name: part.get_params() for name, part in parts.items()},  # type: ignore[attr-defined]
+            weights=weights,
+        )
+        return tuned
+
+    def fit(self, X: Inputs, targets: Targets) -> Self:
+        """Fit each base."""
+        self.parts_ = {name: part.fit(X, targets) for name, part in self.make_parts().items()}
+        self.prior_ = _prior(targets)
+        return self
+
+    def predict(self, X: Inputs) -> Scores:
+        """Scores for n prompts."""
+        parts = [part.predict(X) for part in self.parts_.values()]
+        naturals = [np.hstack([_natural(s, name) for name in ("meets", "quality", "log_tokens")]) for s in parts]
+        matrix, intercept = self._combination()
+        meets, quality, log_tokens = np.split(np.hstack(naturals) @ matrix + intercept, 3, axis=1)
+        return Scores(bounded_logit(meets), bounded_logit(quality), log_tokens)
+
+    def to_graph(self, graph: Graph, x: InputNames) -> str:
+        """The bases, and one product."""
+        n_tiers = len(self.prior_) // 3
+        naturals = []
+        for part in self.parts_.values():
+            shares, log_tokens = graph.split(part.to_graph(graph, x), 2 * n_tiers, n_tiers)
+            naturals += [graph.node("Sigmoid", shares), log_tokens]
+        combined = graph.linear(graph.node("Concat", *naturals, axis=1), *self._combination())
+        return logits_to_graph(graph, combined, n_tiers)
+
+    def _combination(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The weights as a matrix [K 3 T, 3 T], and the intercept [3 T]."""
+        n_tiers = len(self.prior_) // 3
+        equal = [1 / len(self.bases)] * len(self.bases)
+        columns = [(self.weights or {}).get(name, equal) for name in ("meets", "quality", "log_tokens")]
+        per_base = np.repeat(np.array(columns), n_tiers, axis=0).T
+        return np.vstack([np.diag(w) for w in per_base]), self.prior_ * (1 - per_base.sum(axis=0))
+
+
+def out_of_fold(learner: Learner, X: Inputs, targets: Targets, folds: NDArray[np.intp]) -> Scores:
+    """Scores of each prompt by a copy of the learner that was fitted without its fold."""
+    scores = Scores(*(np.zeros_like(targets.meets) for _ in range(3)))
+    for fold in np.unique(folds):
+        out = folds == fold
+        fitted = clone(learner).fit(X[~out], targets.take(~out)).predict(X[out])
+        for name in ("meets", "quality", "log_tokens"):
+            getattr(scores, name)[out] = getattr(fitted, name)
+    return scores
+
+
+def _weights(
+    predicted: Sequence[NDArray[np.float64]],
+    prior: NDArray[np.float64],
+    outcome: NDArray[np.float64],
+    rows: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+) -> list[float]:
+    from scipy.optimize import nnls
+
+    wanted = rows(outcome - prior)
+    known = ~np.isnan(wanted)
+    if not known.any():
+        return [1 / len(predicted)] * len(predicted)
+    design = np.column_stack([rows(p - prior) for p in predicted])
+    weights, _ = nnls(design[known], wanted[known])
+    return [float(w) for w in weights]
+
+
+def _prior(targets: Targets) -> NDArray[np.float64]:
+    """Means per tier [3 T], each as if one more prompt had come out like all tiers' mean."""
+    values = np.hstack([targets.meets, targets.quality, np.log1p(targets.output_tokens)])
+    tried = ~np.isnan(values)
+    total, count = np.where(tried, values, 0).sum(axis=0), tried.sum(axis=0)
+    overall = [s.sum() / max(c.sum(), 1) for s, c in zip(np.split(total, 3), np.split(count, 3), strict=True)]
+    return np.asarray((total + np.repeat(overall, targets.n_tiers)) / (count + 1))
+
+
+def _natural(scores: Scores, name: str) -> NDArray[np.float64]:
+    values: NDArray[np.float64] = getattr(scores, name)
+    return values if name == "log_tokens" else expit(values)

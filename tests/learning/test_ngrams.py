@@ -1,0 +1,85 @@
+"""Sparse features of words: what is counted, and that a graph counts the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router_ml.learning.graph import Graph
+from router_ml.learning.inputs import InputNames, Inputs
+from router_ml.learning.ngrams import N_FEATURES, NgramCounts, add_to_graph
+
+TEXTS = st.lists(st.lists(st.integers(0, 40_000), max_size=30), min_size=1, max_size=8)
+
+
+def arrays(texts: list[list[int]]) -> list[np.ndarray]:
+    return [np.array(t, dtype=np.int64) for t in texts]
+
+
+def test_a_token_counts_with_the_logarithm_of_how_often_it_occurs() -> None:
+    counts = NgramCounts.of(arrays([[5, 7, 5, 5]])).sublinear
+
+    assert counts[0, 5] == pytest.approx(1 + np.log(3))
+    assert counts[0, 7] == 1
+
+
+def test_pairs_are_features_of_their_own_and_have_an_order() -> None:
+    one, other = NgramCounts.of(arrays([[5, 7], [7, 5]])).sublinear.toarray()
+
+    assert np.array_equal(one[:100], other[:100])
+    assert not np.array_equal(one, other)
+
+
+def test_what_comes_first_is_a_feature() -> None:
+    # One token: itself, and that it comes first.
+    assert NgramCounts.of(arrays([[5]])).sublinear.nnz == 2
+
+
+def test_an_empty_text_has_no_feature_and_a_row() -> None:
+    counts = NgramCounts.of(arrays([[], [5]]))
+
+    assert counts.tf_idf(counts.inverse_frequency()).shape == (2, N_FEATURES)
+    assert counts.sublinear[[0]].nnz == 0
+
+
+def test_a_rare_token_weighs_more_than_a_common_one() -> None:
+    frequency = NgramCounts.of(arrays([[1, 2], [1, 3], [1, 4]])).inverse_frequency()
+
+    assert frequency[1] == 1 + np.log(4 / 4)
+    assert frequency[2] == 1 + np.log(4 / 2)
+
+
+@given(TEXTS)
+def test_rows_have_a_norm_of_one(texts: list[list[int]]) -> None:
+    counts = NgramCounts.of(arrays(texts))
+    rows = counts.tf_idf(np.ones(N_FEATURES)).toarray()
+
+    # Less where two features of a text share a bucket, which these short ones all but never have.
+    assert (np.linalg.norm(rows, axis=1) <= 1 + 1e-9).all()
+
+
+def test_rows_of_a_mask_are_those_of_the_texts() -> None:
+    texts = arrays([[1, 2], [3], [1, 1, 4]])
+    some = NgramCounts.of(texts)[np.array([True, False, True])]
+
+    assert (some.sublinear != NgramCounts.of([texts[0], texts[2]]).sublinear).nnz == 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_graph_computes_the_same(run_graph: Callable[..., list[np.ndarray]], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    weight, idf = rng.normal(size=(N_FEATURES, 2)).astype(np.float32), 1 + rng.random(N_FEATURES)
+    # Short and long ones with tokens that come back, one whose features crowd the buckets, and one without tokens.
+    tokens = [rng.integers(0, 40_000, n) % rng.integers(1, 40_000) for n in rng.integers(1, 60, size=20)]
+    tokens += [rng.integers(0, 32_000, 3000), np.empty(0, np.int64)]
+
+    def build(graph: Graph, x: InputNames) -> list[str]:
+        zero = graph.reduce_sum(x.features, axis=1)
+        return [add_to_graph(graph, x, weight, idf), zero]
+
+    got = run_graph(build, Inputs(np.zeros((len(tokens), 1), np.float32), tokens))[0]
+    np.testing.assert_allclose(got, NgramCounts.of(tokens).tf_idf(idf) @ weight, atol=2e-5)
