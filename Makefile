@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test lint types contracts check ui clean lock
+.PHONY: demo test bench lint types contracts check ui clean lock
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -19,6 +19,9 @@ demo: $(READY)  ## the whole pipeline: on the bundled sample, or TRAFFIC=path [T
 
 test: $(READY)  ## the tests
 	python -m pytest
+
+bench: $(READY)  ## speed, as ratios
+	python -m pytest benchmarks -n 0
 
 lint: $(READY)
 	ruff check .

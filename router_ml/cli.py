@@ -219,7 +219,12 @@ def embed(
 @_TIERS
 @_BAR
 @_REFERENCE
-@click.option("--learner", default="logistic", show_default=True, help="logistic, knn or mlp.")
+@click.option(
+    "--learner",
+    default="auto",
+    show_default=True,
+    help="auto (a small search), or logistic, ngram, knn, boosting, mlp, stack, distilled, constant.",
+)
 @_ENCODER
 @_CACHE
 @click.option(
@@ -228,6 +233,11 @@ def embed(
     show_default=True,
     type=click.FloatRange(0, 1, min_open=True),
     help="The default setting keeps this share of the best single tier's quality.",
+)
+@click.option(
+    "--cascade",
+    is_flag=True,
+    help="Learn from the logged responses, too, when to accept an answer and when to ask another tier.",
 )
 @click.option("--no-track", is_flag=True, help="Don't log the run to MLflow.")
 @_MAX_REJECTS
@@ -245,6 +255,7 @@ def fit(
     encoder: str,
     cache: Path | None,
     quality_target: float,
+    cascade: bool,
     no_track: bool,
     max_rejects: float,
     seed: int,
@@ -266,6 +277,7 @@ def fit(
             learner=learner,
             encoder=encoder,
             quality_target=quality_target,
+            cascade=cascade,
             cache=cache,
             random_state=seed,
             max_rejects=max_rejects,

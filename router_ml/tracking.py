@@ -34,6 +34,11 @@ class Run:
 
     id: str | None = None
 
+    @contextmanager
+    def child(self, name: str) -> Iterator[Run]:  # noqa: ARG002
+        """A run within this one, for something that is tried."""
+        yield Run()
+
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log settings."""
 
@@ -60,6 +65,13 @@ class Run:
 class _MLflowRun(Run):
     def __init__(self, run_id: str) -> None:
         self.id = run_id
+
+    @contextmanager
+    def child(self, name: str) -> Iterator[Run]:
+        import mlflow
+
+        with mlflow.start_run(run_name=name, nested=True) as active:
+            yield _MLflowRun(active.info.run_id)
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         import mlflow

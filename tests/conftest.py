@@ -48,5 +48,5 @@ def artifact(sample_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     from router_ml.workflow import FitOptions, fit
 
     path = tmp_path_factory.mktemp("artifact") / "router.onnx"
-    fit([sample_path], path, ladder=sample_ladder(), options=FitOptions(n_folds=2), track=False)
+    fit([sample_path], path, ladder=sample_ladder(), options=FitOptions(learner="logistic", n_folds=2), track=False)
     return path

@@ -44,7 +44,12 @@ def path300(tmp_path_factory: pytest.TempPathFactory) -> Path300:
     quality = pl.when(pl.int_range(pl.len()) == BAD_ROW - 1).then(1.7).otherwise("quality")
     pl.read_parquet(traffic).with_columns(quality=quality).write_parquet(traffic)
     return Path300(
-        traffic, router, run("-q", "fit", traffic, "--tiers", TIERS_PATH, "--out", router, "--no-track", "--json")
+        traffic,
+        router,
+        run(
+            *("-q", "fit", traffic, "--tiers", TIERS_PATH, "--learner", "logistic"),
+            *("--out", router, "--no-track", "--json"),
+        ),
     )
 
 
@@ -140,7 +145,7 @@ def test_label_counts_every_prompt(path300: Path300, tmp_path: Path) -> None:
 
 def test_embed_writes_a_row_a_prompt(path300: Path300, tmp_path: Path) -> None:
     run("-q", "embed", path300.traffic, "--out", tmp_path / "embeddings.parquet")
-    assert pl.read_parquet(tmp_path / "embeddings.parquet").columns == ["prompt_id", "n_chars", "embedding"]
+    assert pl.read_parquet(tmp_path / "embeddings.parquet").columns == ["prompt_id", "n_chars", "embedding", "tokens"]
 
 
 def test_logged_sample_has_one_row_a_prompt(tmp_path: Path) -> None:

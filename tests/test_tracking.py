@@ -119,3 +119,20 @@ def test_untracked_logs_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         run.log_traffic(pl.DataFrame(), source="", name="")
     assert run.id is None
     assert list(tmp_path.iterdir()) == []
+
+
+def test_each_learner_that_a_search_tries_is_a_run_within_the_run(store: str, tmp_path: Path) -> None:
+    from router_ml.learning.selection import CANDIDATES
+
+    simulate(100, random_state=0).write_parquet(tmp_path / "traffic.parquet")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", store)
+        patch.chdir(tmp_path)
+        mlflow.set_tracking_uri(store)
+        result = workflow.fit([tmp_path / "traffic.parquet"], tmp_path / "router.onnx", ladder=sample_ladder())
+        children = mlflow.search_runs(
+            experiment_names=["router-ml"],
+            filter_string=f"tags.mlflow.parentRunId = '{result.run_id}'",
+            output_format="list",
+        )
+    assert {child.data.params["learner"] for child in children} == set(CANDIDATES)

@@ -4,7 +4,9 @@ The format
 ----------
 The file is an ONNX ``ModelProto`` with four metadata properties: ``router_ml.schema`` (the version below),
 ``router_ml.metadata`` (JSON, see :class:`Metadata`), ``router_ml.tokenizer`` (the JSON of a ``tokenizers`` file) and
-``router_ml.sha256``, of the serialised graph, the metadata and the tokenizer: damage is found before anything is run.
+``router_ml.sha256``, of the serialised graph, the metadata and the tokenizer: damage is found before anything is run. A fifth,
+``router_ml.acceptance``, may hold a second ONNX model in base64 (`router_ml.core.acceptance`), which the digest then covers too:
+in the same file, a router and the model that judges its answers can't be of different versions.
 
 The graph takes ``input_ids`` [n, L] int64 and ``log_n_chars`` [n, 1] float32 (the natural logarithm of 1 + the length in
 characters, before the text is cut), and what `Metadata.inputs` names of: ``token_weights`` [n, 1, L] float32 (one over the
@@ -31,6 +33,7 @@ from router_ml.errors import ArtifactError
 from router_ml.ladder import Ladder
 
 __all__ = [
+    "ACCEPTANCE_KEY",
     "DIGEST_KEY",
     "METADATA_KEY",
     "SCHEMA_KEY",
@@ -48,6 +51,7 @@ SCHEMA_KEY = "router_ml.schema"
 METADATA_KEY = "router_ml.metadata"
 TOKENIZER_KEY = "router_ml.tokenizer"
 DIGEST_KEY = "router_ml.sha256"
+ACCEPTANCE_KEY = "router_ml.acceptance"
 
 # Field numbers of onnx.proto's ModelProto and StringStringEntryProto
 # (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto).
@@ -166,17 +170,18 @@ class Metadata:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A verified artifact: the model's bytes, the metadata and the tokenizer's JSON."""
+    """A verified artifact: the model's bytes, the metadata, the tokenizer's JSON, and the acceptance model in base64 (empty: none)."""
 
     model: bytes
     metadata: Metadata
     tokenizer: str
+    acceptance: str = ""
 
 
-def content_digest(graph: bytes | memoryview, metadata: str, tokenizer: str) -> str:
-    """SHA-256, in hexadecimal, of the serialised graph, the metadata and the tokenizer."""
+def content_digest(graph: bytes | memoryview, metadata: str, tokenizer: str, acceptance: str = "") -> str:
+    """SHA-256, in hexadecimal, of the serialised graph, the metadata, the tokenizer and, where there is one, the acceptance model."""
     digest = hashlib.sha256(graph)
-    for text in (metadata, tokenizer):
+    for text in (metadata, tokenizer, *((acceptance,) if acceptance else ())):
         digest.update(hashlib.sha256(text.encode("utf-8", "replace")).digest())
     return digest.hexdigest()
 
@@ -223,7 +228,8 @@ def _verify(model: bytes) -> Artifact:
         )
     if not {METADATA_KEY, TOKENIZER_KEY, DIGEST_KEY} <= properties.keys():
         raise ArtifactError("The artifact lacks its metadata or its tokenizer: it is damaged. Export or copy it again.")
-    if content_digest(graph, properties[METADATA_KEY], properties[TOKENIZER_KEY]) != properties[DIGEST_KEY]:
+    acceptance = properties.get(ACCEPTANCE_KEY, "")
+    if content_digest(graph, properties[METADATA_KEY], properties[TOKENIZER_KEY], acceptance) != properties[DIGEST_KEY]:
         raise ArtifactError(
             "The artifact's content doesn't have the hash that it states: it is damaged. Copy it again."
         )
@@ -233,7 +239,7 @@ def _verify(model: bytes) -> Artifact:
             f"The artifact was trained on text rendering {metadata.render_version!r}; this release renders "
             f"{RENDER_VERSION!r}. Fit it again with this release."
         )
-    return Artifact(model, metadata, properties[TOKENIZER_KEY])
+    return Artifact(model, metadata, properties[TOKENIZER_KEY], acceptance)
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:

@@ -17,7 +17,7 @@ import numpy as np
 from router_ml.core.router import Router
 from router_ml.core.text import bounded
 
-__all__ = ["Bench", "Latency", "Throughput", "bench"]
+__all__ = ["Bench", "Latency", "Throughput", "bench", "prompt_of"]
 
 LENGTHS = (16, 64, 256, 1_000, 8_000, 100_000)
 """Prompt lengths in tokens, roughly: a token is taken to be four characters."""
@@ -135,17 +135,18 @@ def bench(
     router = Router.load(path)
     load_s = time.perf_counter() - start
     source = " ".join(prompts) or _WORDS
-    latencies = [_latency(router, _prompt(source, n), n, calls) for n in lengths]
+    latencies = [_latency(router, prompt_of(source, n), n, calls) for n in lengths]
     if threads > 1:
-        latencies += [_shared_latency(router, _prompt(source, n), n, calls, threads) for n in lengths]
+        latencies += [_shared_latency(router, prompt_of(source, n), n, calls, threads) for n in lengths]
     # Each prompt begins elsewhere, so that a batch holds no prompt twice.
-    varied = [_prompt(source[i % len(source) :] + " " + source, 64) for i in range(max(BATCHES))]
+    varied = [prompt_of(source[i % len(source) :] + " " + source, 64) for i in range(max(BATCHES))]
     throughputs = tuple(_throughput(router, varied[:n]) for n in BATCHES)
     size = Path(path).stat().st_size / 1e6
     return Bench(tuple(latencies), throughputs, load_s, size, _peak_memory_mb(), _machine())
 
 
-def _prompt(source: str, tokens: int) -> str:
+def prompt_of(source: str, tokens: int) -> str:
+    """The beginning of a text, repeated as need be, of about so many tokens (four characters each)."""
     n_chars = tokens * _CHARS_PER_TOKEN
     return ((source + " ") * (n_chars // (len(source) + 1) + 1))[:n_chars]
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import math
 import os
+import threading
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
 from numbers import Real
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
+from router_ml.core.acceptance import Acceptance, AcceptanceGraph, answer_features, answer_text, next_step
 from router_ml.core.artifact import Artifact, Metadata, Setting, read_artifact
 from router_ml.core.decision import Decision, Policy, Prediction
 from router_ml.core.policy import choose
@@ -34,6 +37,11 @@ _CHUNK = 1024
 _MAX_ROWS, _MAX_POSITIONS = 256, 2_048
 """Prompts, and token positions with padding, in one run of the graph: enough to keep it busy, few enough for what a run
 gathers (a position is a vector of the encoder's width) to stay near the processor."""
+
+
+_ANSWERED = 16
+"""Prompts whose answers go through the acceptance model together: their tokens are counted in a table each."""
+_NO_TOKENS = np.empty(0, dtype=np.int64)
 
 
 class Router:
@@ -71,6 +79,9 @@ class Router:
         self._usd: list[tuple[float, float, float]] = list(zip(*(u.tolist() for u in usd), strict=True))
         self._names = [(tier.name, tier.model) for tier in self.ladder]
         self._default = (self.setting.policy, self.setting.knob)
+        self._acceptance_model = artifact.acceptance
+        self._acceptance_lock = threading.Lock()
+        self._acceptance_graph: AcceptanceGraph | None = None
 
     @classmethod
     def load(cls, path: str | Path, *, threads: int = 1) -> Self:
@@ -162,6 +173,132 @@ class Router:
         policy, knob = self._knob(policy, threshold, lam)
         mask = self._mask(allowed)
         return chain.from_iterable(self._decide(p, policy, knob, mask) for p in self.predict_iter(queries))
+
+    @property
+    def can_accept(self) -> bool:
+        """Whether the artifact holds an acceptance model."""
+        return bool(self._acceptance_model)
+
+    @property
+    def caution(self) -> float:
+        """The factor on the price of another call that :meth:`accept` reckons with, chosen when it was fitted."""
+        return self._acceptance().caution
+
+    def accept(
+        self,
+        query: Query,
+        answer: str,
+        tier: str,
+        *,
+        earlier: Mapping[str, str] | None = None,
+        policy: Policy | None = None,
+        threshold: float | None = None,
+        lam: float | None = None,
+        allowed: Collection[str] | None = None,
+        prediction: Prediction | None = None,
+    ) -> Acceptance:
+        """Say whether a tier's answer is good enough, and which tier to ask next where it isn't.
+
+        Parameters
+        ----------
+        query : str or list of chat messages
+            As in :meth:`route`.
+        answer : str
+            What the tier answered; it may be empty.
+        tier : str
+            The tier that answered.
+        earlier : mapping of tier to answer, optional
+            Answers of other tiers that were seen before this one, in their order: that answers agree says much.
+        policy, threshold, lam, allowed : optional
+            As in :meth:`route`. ``"value"``: another tier is asked where its expected quality, in the light of the answers, less
+            ``lam`` times its cost (and the artifact's caution) exceeds that of the best answer at hand. ``"bar"``: where no answer at
+            hand reaches the threshold, the cheapest tier that does, else a likelier one.
+        prediction : Prediction, optional
+            What :meth:`predict` said of this one query, to spare asking again.
+
+        Raises
+        ------
+        QueryError
+            If the query can't be rendered.
+        InputError
+            If the artifact holds no acceptance model, or an argument is out of its range.
+
+        References
+        ----------
+        L. Chen, M. Zaharia, J. Zou (2023), "FrugalGPT", arXiv:2305.05176.
+        """
+        policy, knob = self._knob(policy, threshold, lam)
+        mask = self._mask(allowed)
+        seen, answers = self._seen(answer, tier, earlier or {})
+        before = self.predict([query]) if prediction is None else prediction
+        if before.quality.shape != (1, len(self.ladder)):
+            raise InputError(
+                f"'prediction' is of {len(before.quality)} queries; it needs to be what predict([query]) gave for this one."
+            )
+        p_meets, quality = self.predict_answers([query], [answers], before)
+        graph = self._acceptance()
+        p, q = (table[0, graph.state_of(seen)].astype(np.float64) for table in (p_meets, quality))
+        may = mask & (before.input_tokens[0] < self._windows)
+        if policy == "value":
+            at_hand, following = next_step(q, q - graph.caution * knob * before.cost_usd[0], seen, may)
+        else:
+            at_hand, following = next_step(p, p, seen, may)
+            reaching = (t for t in np.flatnonzero(may).tolist() if t not in seen and p[t] >= knob)
+            following = None if p[at_hand] >= knob else next(reaching, following)
+        following_name = None if following is None else self.ladder[following].name
+        own = seen[-1]
+        return Acceptance(
+            float(p[own]), following is None, float(q[own]), self.ladder[at_hand].name, following_name, policy, knob
+        )
+
+    def predict_answers(
+        self, queries: Sequence[Query], answers: Sequence[Sequence[str | None]], prediction: Prediction
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """``p_meets`` and ``quality`` in the light of answers, shape [n, S, T]: in each state of `seen_states`, before any policy.
+
+        Parameters
+        ----------
+        queries : sequence of n queries
+        answers : sequence of n sequences of T str or None
+            In ladder order; what a state hasn't seen changes nothing in it.
+        prediction : Prediction
+            What :meth:`predict` said of the queries.
+        """
+        graph = self._acceptance()
+        parts = []
+        for start in range(0, len(queries), _ANSWERED):
+            rows = slice(start, start + _ANSWERED)
+            texts = [[None if a is None else answer_text(a) for a in row] for row in answers[rows]]
+            ids = iter(self.tokenizer.encode_batch([text for row in texts for text in row if text]))
+            tokens = [next(ids) if text else _NO_TOKENS for row in texts for text in row]
+            features = [answer_features(bounded(q).text, row) for q, row in zip(queries[rows], texts, strict=True)]
+            parts.append(graph.run(prediction.quality[rows], tokens, np.stack(features)))
+        p_meets, quality = zip(*parts, strict=True)
+        return np.concatenate(p_meets), np.concatenate(quality)
+
+    def _seen(self, answer: str, tier: str, earlier: Mapping[str, str]) -> tuple[list[int], list[str | None]]:
+        """The tiers that have answered, in the order of their answers, and the answers in ladder order."""
+        answers: list[str | None] = [None] * len(self.ladder)
+        seen = []
+        for name, text in (*earlier.items(), (tier, answer)):
+            if not isinstance(text, str):
+                raise InputError(f"The answer of {name!r} is a {type(text).__name__}; it needs to be a string.")
+            index = self.ladder.index(name)
+            if index in seen:
+                raise InputError(f"The tier {name!r} answered twice; give its last answer alone.")
+            answers[index] = text
+            seen.append(index)
+        return seen, answers
+
+    def _acceptance(self) -> AcceptanceGraph:
+        """The acceptance model, loaded when it is first asked for."""
+        if not self._acceptance_model:
+            raise InputError("The artifact holds no acceptance model. Fit it with 'router-ml fit --cascade'.")
+        with self._acceptance_lock:
+            if self._acceptance_graph is None:
+                session = _session(base64.b64decode(self._acceptance_model), 1)
+                self._acceptance_graph = AcceptanceGraph(session, len(self.ladder))
+            return self._acceptance_graph
 
     def predict(self, queries: Iterable[Query]) -> Prediction:
         """The model's outputs for each query, before any policy."""

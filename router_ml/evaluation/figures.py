@@ -34,6 +34,7 @@ __all__ = [
 _STYLES: Mapping[str, Mapping[str, Any]] = {
     "value": {"color": "#0072B2", "linewidth": 2.2, "label": "router, value policy"},
     "bar": {"color": "#E69F00", "linewidth": 2.2, "linestyle": (0, (5, 2)), "label": "router, bar policy"},
+    "cascade": {"color": "#CC79A7", "linewidth": 2.2, "label": "router with cascade"},
     ZERO_ROUTER: {"color": "#555555", "linewidth": 1.4, "linestyle": ":", "label": "zero router"},
     "oracle": {"color": "#009E73", "linewidth": 1.4, "linestyle": "-.", "label": "oracle"},
 }
@@ -73,7 +74,7 @@ def frontier_figure(hulls: Mapping[str, Hull], tier_points: Points, tiers: Seque
     Parameters
     ----------
     hulls : mapping of name to Hull
-        "value", "bar", "zero router" and "oracle" have styles of their own.
+        "value", "bar", "cascade", "zero router" and "oracle" have styles of their own.
     tier_points : Points
         Mean USD per call and mean quality [T].
     tiers : sequence of T str

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from router_ml.evaluation.bootstrap import ZERO_ROUTER, BootstrapResult, Interval, paired_bootstrap
 from router_ml.evaluation.calibration import Reliability, brier, ece, reliability
+from router_ml.evaluation.cascade import CascadeFigures
 from router_ml.evaluation.controls import Row, summary_table
 from router_ml.evaluation.frontier import Hull, Points, Sweep, hull, points, sweep_bar, sweep_value
 from router_ml.evaluation.headline import headline, is_better
@@ -66,7 +67,7 @@ class Evaluation:
     intervals : BootstrapResult
         Cross-fitted figures of both, with intervals.
     hulls : mapping of "value", "bar", "zero router", "oracle" to Hull
-        At most 200 corners each.
+        At most 200 corners each; also "cascade", where there is one.
     tier_points : Points
         Mean cost and quality of the single tiers [T].
     controls : tuple of Row
@@ -76,6 +77,8 @@ class Evaluation:
     slices : tuple of SliceRow
     confusion : Confusion
         Label against default choice.
+    cascade : CascadeFigures or None
+        Where the artifact says when to accept an answer.
     """
 
     headline: str
@@ -92,6 +95,7 @@ class Evaluation:
     calibration: tuple[TierCalibration, ...]
     slices: tuple[SliceRow, ...]
     confusion: Confusion
+    cascade: CascadeFigures | None = None
 
     @property
     def default(self) -> Row:
@@ -115,6 +119,8 @@ class Evaluation:
                 flat[f"{policy}/cross_fitted/{name}"] = interval.estimate
                 flat[f"{policy}/cross_fitted/{name}_low"] = interval.low
                 flat[f"{policy}/cross_fitted/{name}_high"] = interval.high
+        if self.cascade is not None:
+            flat |= {f"cascade/{name}": getattr(self.cascade, name) for name in ("aiq", "gap_closed", "gain")}
         flat["zero/aiq"] = self.frontier["value"].zero
         flat["oracle/aiq"] = self.frontier["value"].oracle
         flat |= {"default/cost_usd": self.default.cost_usd, "default/quality": self.default.quality}

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from router_ml.evaluation.bootstrap import ZERO_ROUTER, Interval
 from router_ml.evaluation.summary import Evaluation
 
@@ -13,6 +15,7 @@ __all__ = ["Table", "tables"]
 
 # A slice with thousands of values would bury the rest of the report.
 _SLICE_VALUES = 15
+_CASCADE_POINTS = 12
 _MISSING = "-"
 _USD = "USD/1,000 calls"
 _CALLS = "calls, %"
@@ -50,6 +53,7 @@ def tables(evaluation: Evaluation) -> list[Table]:
         _controls(evaluation),
         _frontier(evaluation),
         _differences(evaluation),
+        *_cascade(evaluation),
         _two_tier(evaluation),
         _calibration(evaluation),
         *by_slice,
@@ -107,6 +111,23 @@ def _differences(evaluation: Evaluation) -> Table:
     columns = ("difference", "aiq", "95 % interval", "gap_closed", "95 % interval")
     note = f"Paired bootstrap over prompts, {evaluation.intervals.n_resamples:,} resamples, cross-fitted."
     return Table("Differences", columns, rows, note=note)
+
+
+def _cascade(evaluation: Evaluation) -> list[Table]:
+    found = evaluation.cascade
+    if found is None:
+        return []
+    shown = np.unique(np.linspace(0, len(found.points) - 1, _CASCADE_POINTS).round().astype(int)).tolist()
+    rows = tuple(
+        (f"{lam:.4g}", _usd_per_1000(cost), _number(quality), f"{calls:.2f}")
+        for lam, cost, quality, calls in (found.points[i] for i in shown)
+    )
+    note = (
+        f"Start where the prompt says, ask another tier where the answer says; each call is paid for. gap_closed "
+        f"{_percent(found.gap_closed)}, {_percent(found.gain)} more than the value policy alone (95 % interval "
+        f"{_percent(found.gain_low)} to {_percent(found.gain_high)}; all prompts, not cross-fitted)."
+    )
+    return [Table("Cascade", ("lam", "USD/1,000 prompts", "quality", "calls a prompt"), rows, left=(), note=note)]
 
 
 def _two_tier(evaluation: Evaluation) -> Table:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router_ml.core.artifact import (
+    ACCEPTANCE_KEY,
     DIGEST_KEY,
     METADATA_KEY,
     SCHEMA_KEY,
@@ -26,15 +29,16 @@ from router_ml.core.policy import choose
 from router_ml.core.router import Router
 from router_ml.errors import ExportError
 from router_ml.ladder import Ladder
+from router_ml.learning.acceptance import AcceptanceModel, Answers
 from router_ml.learning.encoders import Encoder, ExportableEncoder
 from router_ml.learning.graph import Graph
-from router_ml.learning.inputs import InputNames, encode_inputs
+from router_ml.learning.inputs import InputNames, encode_inputs, tokenize
 from router_ml.learning.model import FittedModel
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["InputTokens", "Parity", "build_graph", "check_parity", "export"]
+__all__ = ["InputTokens", "Parity", "build_graph", "check_acceptance_parity", "check_parity", "export"]
 
 MAX_DIFFERENCE = 1e-4
 MIN_AGREEMENT = 0.9999
@@ -115,6 +119,8 @@ def export(
     input_tokens: InputTokens,
     provenance: dict[str, Any],
     parity_prompts: Sequence[str],
+    acceptance: AcceptanceModel | None = None,
+    parity_answers: NDArray[np.object_] | None = None,
 ) -> Parity:
     """Write the artifact, after checking it against the trained model on the given prompts.
 
@@ -142,8 +148,15 @@ def export(
         **{f.name: getattr(spec, f.name) for f in dataclasses.fields(spec) if f.name != "json"},
     )
     metadata_json = metadata.to_json()
-    digest = content_digest(graph_bytes, metadata_json, spec.json)
+    second = (
+        ""
+        if acceptance is None
+        else base64.b64encode(acceptance.to_onnx().SerializeToString(deterministic=True)).decode()
+    )
+    digest = content_digest(graph_bytes, metadata_json, spec.json, second)
     properties = {SCHEMA_KEY: SCHEMA_VERSION, METADATA_KEY: metadata_json, TOKENIZER_KEY: spec.json, DIGEST_KEY: digest}
+    if second:
+        properties[ACCEPTANCE_KEY] = second
     for key, value in properties.items():
         onnx_model.metadata_props.add(key=key, value=value)
     path = Path(path)
@@ -151,7 +164,10 @@ def export(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(onnx_model.SerializeToString(deterministic=True))
-        parity = check_parity(Router.load(temporary), encoder, model, parity_prompts)
+        router = Router.load(temporary)
+        parity = check_parity(router, encoder, model, parity_prompts)
+        if acceptance is not None:
+            check_acceptance_parity(router, encoder, acceptance, parity_prompts, parity_answers)
         temporary.replace(path)
     except OSError as exc:
         raise ExportError(f"The artifact can't be written to {path}: {exc.strerror or exc}.") from exc
@@ -186,6 +202,39 @@ def check_parity(router: Router, encoder: Encoder, model: FittedModel, prompts: 
             f"{parity.n_prompts} prompts. Nothing was written."
         )
     return parity
+
+
+def check_acceptance_parity(
+    router: Router,
+    encoder: Encoder,
+    model: AcceptanceModel,
+    prompts: Sequence[str],
+    answers: NDArray[np.object_] | None = None,
+) -> float:
+    """The largest difference between the artifact's acceptance model and the trained one, in each state; see `check_parity`.
+
+    Parameters
+    ----------
+    answers : array [n, T] of str or None, optional
+        Logged responses; without them the prompts themselves stand in for answers.
+
+    Raises
+    ------
+    ExportError
+        If it is more than 1e-4.
+    """
+    if answers is None:
+        answers = np.array([[p] * len(router.ladder) for p in prompts], dtype=np.object_)
+    said = router.predict(prompts)
+    got = router.predict_answers(prompts, answers.tolist(), said)
+    expected = model.predict(said.quality, Answers.of(prompts, answers, partial(tokenize, encoder)))
+    difference = max(float(np.abs(a - b).max()) for a, b in zip(got, expected, strict=True))
+    if not difference <= MAX_DIFFERENCE:
+        raise ExportError(
+            f"The exported acceptance model differs by up to {difference:.2g} (allowed {MAX_DIFFERENCE:.0e}) from the trained one. "
+            "Nothing was written."
+        )
+    return difference
 
 
 def _token_weights(graph: Graph, encoder: ExportableEncoder) -> str:

@@ -28,6 +28,8 @@ class Observations:
         Empty where not given.
     quality, cost_usd, input_tokens, output_tokens : array [n, T]
         NaN where the tier was not tried, or the value not logged.
+    response : array [n, T] of str or None
+        None where not logged.
     """
 
     prompt_id: NDArray[np.str_]
@@ -39,6 +41,7 @@ class Observations:
     cost_usd: NDArray[np.float64]
     input_tokens: NDArray[np.float64]
     output_tokens: NDArray[np.float64]
+    response: NDArray[np.object_]
 
     def __len__(self) -> int:
         return len(self.prompt_id)
@@ -69,9 +72,12 @@ def observe(traffic: pl.DataFrame, ladder: Ladder) -> Observations:
         .sort("prompt_id")
     )
 
+    def wide(column: str) -> pl.DataFrame:
+        table = rows.pivot("model", index="prompt_id", values=column, aggregate_function="first").sort("prompt_id")
+        return table.select(pl.col(ladder.models))
+
     def by_tier(column: str) -> NDArray[np.float64]:
-        wide = rows.pivot("model", index="prompt_id", values=column, aggregate_function="first").sort("prompt_id")
-        return wide.select(pl.col(ladder.models).cast(pl.Float64)).to_numpy().astype(np.float64)
+        return wide(column).cast(pl.Float64).to_numpy().astype(np.float64)
 
     def texts(column: str) -> NDArray[np.str_]:
         return np.array(prompts[column].fill_null("").to_list(), dtype=np.str_)
@@ -86,6 +92,7 @@ def observe(traffic: pl.DataFrame, ladder: Ladder) -> Observations:
         cost_usd=by_tier("cost"),
         input_tokens=by_tier("input_tokens"),
         output_tokens=by_tier("output_tokens"),
+        response=np.array(wide("response").rows(), dtype=np.object_).reshape(len(prompts), len(ladder)),
     )
 
 

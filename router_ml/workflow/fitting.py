@@ -47,6 +47,8 @@ class FitResult:
     prepared : Prepared
     settings : tuple of Setting
         The default first.
+    reason : str or None
+        Why a search chose the learner; None where it was named.
     parity : Parity
     evaluation : Evaluation or None
         Cross-validated.
@@ -60,6 +62,7 @@ class FitResult:
     traffic: Validated
     prepared: Prepared
     settings: tuple[Setting, ...]
+    reason: str | None
     parity: Parity
     evaluation: Evaluation | None
     rejects: Path | None
@@ -79,6 +82,7 @@ class FitResult:
             "notes": list(self.prepared.notes),
             "labels": dict(self.label_counts.iter_rows()),
             "settings": [asdict(s) for s in self.settings],
+            "learner_chosen": self.reason,
             "parity": asdict(self.parity),
             "cross_validated": None if self.evaluation is None else self.evaluation.to_dict(),
             "rejected": self.traffic.rejects.height,
@@ -94,6 +98,8 @@ class FitResult:
             f"Artifact: {self.path} (checked on {self.parity.n_prompts} held-out prompts: p_meets differs by at most {self.parity.max_difference:.1g})",
             f"Default: {self.settings[0]}",
         ]
+        if self.reason is not None:
+            lines.insert(1, f"Learner: {self.reason}")
         if self.rejects is not None:
             lines.append(f"Rejected rows: {self.traffic.rejects.height:,}, in {self.rejects}")
         if self.run_id is not None:
@@ -141,7 +147,8 @@ def fit(
     held = _parity_rows(prepared.observations)
     with _run(out.stem, track) as run:
         _log_inputs(run, prepared, options, traffic.traffic, source=str(paths[0]))
-        trained = train(prepared.observations.take(~held), embedded.take(~held), prepared.ladder, options, run=run)
+        seen, told = prepared.observations.take(~held), embedded.take(~held)
+        trained = train(seen, told, prepared.ladder, options, run=run, encoder=encoder)
         parity = export_router(
             out,
             trained,
@@ -149,6 +156,7 @@ def fit(
             prepared.ladder,
             options,
             parity_prompts=prepared.observations.prompt[held].tolist(),
+            parity_answers=prepared.observations.response[held],
             provenance={"data_sha256": hash_files(paths), "n_prompts": int((~held).sum()), "mlflow_run": run.id},
         )
         rejects = traffic.write_rejects(out)
@@ -157,7 +165,9 @@ def fit(
             if track:
                 run.log_figures(figures(trained.evaluation))
         run.log_router(out)
-    return FitResult(out, traffic, prepared, trained.settings, parity, trained.evaluation, rejects, run.id)
+    return FitResult(
+        out, traffic, prepared, trained.settings, trained.reason, parity, trained.evaluation, rejects, run.id
+    )
 
 
 def train_tracked(

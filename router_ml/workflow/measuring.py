@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
+from router_ml.core.acceptance import seen_states
+from router_ml.core.decision import Prediction
 from router_ml.core.policy import choose
 from router_ml.core.router import Router
 from router_ml.errors import TrafficError
+from router_ml.evaluation.cascade import cascade_figures, simulate_cascade
 from router_ml.evaluation.figures import draw_figures, to_png
 from router_ml.evaluation.summary import Evaluation, evaluate
 from router_ml.traffic.labels import Bar, meets
-from router_ml.traffic.observations import observe, slices
+from router_ml.traffic.observations import Observations, observe, slices
 from router_ml.traffic.validate import MAX_REJECTS
 from router_ml.workflow.data import read_traffic
 
 __all__ = ["evaluate_router", "figures", "plot_tables", "report_facts"]
 
 logger = logging.getLogger(__name__)
+
+_RESAMPLES = 300
+"""Of the cascade's bootstrap at most: each builds a hull and an oracle anew."""
 
 
 def evaluate_router(
@@ -60,7 +68,7 @@ def evaluate_router(
         )
     observations = observations.take(complete)
     prediction = router.predict(observations.prompt.tolist())
-    return evaluate(
+    evaluation = evaluate(
         prediction.p_meets,
         prediction.quality,
         prediction.cost_usd,
@@ -75,6 +83,36 @@ def evaluate_router(
         n_resamples=n_resamples,
         slices=slices(observations),
     )
+    return _with_cascade(evaluation, router, observations, prediction, min(n_resamples, _RESAMPLES), random_state)
+
+
+def _with_cascade(
+    evaluation: Evaluation,
+    router: Router,
+    observations: Observations,
+    prediction: Prediction,
+    n_resamples: int,
+    random_state: int,
+) -> Evaluation:
+    """Add the joint policy, where the artifact holds an acceptance model and the traffic the responses that it needs."""
+    if not router.can_accept:
+        return evaluation
+    answers = observations.response.tolist()
+    lacking = sum(any(a is None for a in row) for row in answers)
+    if lacking:
+        logger.info("%d of %d prompts lack a response, so the cascade can't be evaluated.", lacking, len(answers))
+        return evaluation
+    _, told = router.predict_answers(observations.prompt.tolist(), answers, prediction)
+    after = {state: told[:, s].astype(np.float64) for s, state in enumerate(seen_states(len(router.ladder)))}
+    quality, cost = observations.quality, observations.cost_usd
+    expected = prediction.quality, prediction.cost_usd
+    caution = router.caution
+    cascade = simulate_cascade(*expected, after, quality, cost, caution=caution)
+    alone = simulate_cascade(*expected, {}, quality, cost)
+    figures = cascade_figures(
+        cascade, alone, quality, cost, caution=caution, n_resamples=n_resamples, random_state=random_state
+    )
+    return dataclasses.replace(evaluation, cascade=figures, hulls={**evaluation.hulls, "cascade": cascade.hull})
 
 
 def figures(evaluation: Evaluation) -> dict[str, bytes]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import logging
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,40 +22,56 @@ from router_ml.core.policy import choose
 from router_ml.errors import InputError
 from router_ml.evaluation.summary import Evaluation, evaluate
 from router_ml.ladder import Ladder
-from router_ml.learning.encoders import Encoder
+from router_ml.learning.acceptance import AcceptanceModel, Answers, fit_acceptance
+from router_ml.learning.encoders import Encoder, load_encoder
 from router_ml.learning.export import InputTokens, Parity, export
+from router_ml.learning.inputs import Inputs, tokenize
 from router_ml.learning.learners import make_learner
 from router_ml.learning.model import CrossFitted, FittedModel, crossfit, group_folds
+from router_ml.learning.selection import CANDIDATES, Candidate, select_learner
 from router_ml.learning.settings import choose_settings
-from router_ml.learning.targets import Targets
+from router_ml.learning.targets import Outputs, Targets
 from router_ml.traffic.labels import meets
 from router_ml.traffic.observations import Observations, slices
 from router_ml.traffic.split import connected_groups
 from router_ml.workflow.data import MIN_PROMPTS
 from router_ml.workflow.embedding import Embedded
-from router_ml.workflow.options import FitOptions
+from router_ml.workflow.options import AUTO, FitOptions
 
 __all__ = ["Trained", "export_router", "train"]
 
-_MODEL, _TRAINED = "model.npz", "trained.json"
+_MODEL, _TRAINED, _ACCEPTANCE = "model.npz", "trained.json", "acceptance.npz"
+logger = logging.getLogger(__name__)
+
 _RESAMPLES = 200
 """Of the cross-validated evaluation, which is looked at in passing; `evaluate_router` draws more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A model, its settings (the default first), its token lengths, and its cross-validated evaluation (None: no prompt was answered by all tiers)."""
+    """A model and what goes with it.
+
+    Its settings, the default first; its token lengths; its cross-validated evaluation (None: no prompt was answered by all
+    tiers); and, where a search chose the learner, why.
+    """
 
     model: FittedModel
     settings: tuple[Setting, ...]
     input_tokens: InputTokens
     evaluation: Evaluation | None
+    acceptance: AcceptanceModel | None = None
+    reason: str | None = None
 
     def save(self, folder: Path, *, run_id: str | None) -> None:
         """Write ``model.npz`` and ``trained.json``, all but the evaluation; the inverse of :meth:`load`."""
         self.model.save(folder / _MODEL)
+        if self.acceptance is not None:
+            self.acceptance.save(folder / _ACCEPTANCE)
         tokens = {name: values.tolist() for name, values in asdict(self.input_tokens).items()}
         content = {"settings": [asdict(s) for s in self.settings], "input_tokens": tokens, "mlflow_run": run_id}
+        content["reason"] = self.reason
+        if self.acceptance is not None:
+            content["acceptance"] = _ACCEPTANCE
         (folder / _TRAINED).write_text(json.dumps(content, indent=2), encoding="utf-8")
 
     @classmethod
@@ -62,7 +81,8 @@ class Trained:
             content = json.loads((folder / _TRAINED).read_text(encoding="utf-8"))
             tokens = InputTokens(**{name: np.array(values) for name, values in content["input_tokens"].items()})
             settings = tuple(Setting(**s) for s in content["settings"])
-            trained = cls(FittedModel.load(folder / _MODEL), settings, tokens, None)
+            acceptance = AcceptanceModel.load(folder / content["acceptance"]) if "acceptance" in content else None
+            trained = cls(FittedModel.load(folder / _MODEL), settings, tokens, None, acceptance, content["reason"])
         except (OSError, ValueError, KeyError, TypeError) as exc:
             raise InputError(f"{folder} holds no trained model that can be read ({exc}); train it again.") from exc
         return trained, content["mlflow_run"]
@@ -75,10 +95,12 @@ def train(
     options: FitOptions,
     *,
     run: tracking.Run | None = None,
+    encoder: Encoder | None = None,
 ) -> Trained:
-    """Cross-fit and fit the learner, choose the settings, and evaluate out of fold."""
-    from tqdm import tqdm
+    """Cross-fit and fit the learner, choose the settings, and evaluate out of fold.
 
+    A cascade needs the encoder's tokenizer; where no encoder is given, that of the options is loaded for it.
+    """
     run = run or tracking.Run()
     targets = Targets(
         meets(observations.quality, ladder, options.bar),
@@ -88,16 +110,14 @@ def train(
     )
     groups = connected_groups(observations.prompt, observations.session_id)
     folds = group_folds(groups, n_folds=min(options.n_folds, len(np.unique(groups))), random_state=options.random_state)
-    learner = make_learner(
-        options.learner, random_state=options.random_state, on_epoch=run.log_epoch, **options.learner_params
-    )
-    with tqdm(total=options.n_folds, desc=f"fit ({options.learner})", unit="fold", disable=not options.progress) as bar:
-        fitted = crossfit(
-            options.learner, learner, embedded.inputs, targets, folds, on_fold=lambda: bar.update() and None
-        )
     input_tokens = InputTokens.fit(embedded.n_chars, observations.input_tokens)
     tokens = input_tokens.base + input_tokens.per_char * embedded.n_chars[:, None]
-    cost_usd = ladder.cost_usd(tokens, fitted.outputs.output_tokens)
+
+    def predicted_cost(outputs: Outputs) -> NDArray[np.float64]:
+        return ladder.cost_usd(tokens, outputs.output_tokens)
+
+    fitted, reason = _learn(embedded.inputs, targets, folds, predicted_cost, options, run)
+    cost_usd = predicted_cost(fitted.outputs)
     complete = observations.complete
     settings = choose_settings(
         fitted.outputs.p_meets[complete],
@@ -108,7 +128,68 @@ def train(
         quality_target=options.quality_target,
     )
     evaluation = _cross_validated(fitted, cost_usd, observations, ladder, targets, settings[0], options)
-    return Trained(fitted.model, settings, input_tokens, evaluation)
+    acceptance = None
+    if options.cascade:
+        encoder = encoder or load_encoder(options.encoder)
+        acceptance = _fit_acceptance(fitted, cost_usd, observations, targets, encoder)
+    return Trained(fitted.model, settings, input_tokens, evaluation, acceptance, reason)
+
+
+def _fit_acceptance(
+    fitted: CrossFitted,
+    cost_usd: NDArray[np.float64],
+    observations: Observations,
+    targets: Targets,
+    encoder: Encoder,
+) -> AcceptanceModel:
+    answers = Answers.of(observations.prompt.tolist(), observations.response, partial(tokenize, encoder))
+    return fit_acceptance(
+        fitted.outputs.quality,
+        cost_usd,
+        answers,
+        observations.quality,
+        targets.meets,
+        observations.cost_usd,
+        fitted.folds,
+    )
+
+
+def _learn(
+    X: Inputs,
+    targets: Targets,
+    folds: NDArray[np.intp],
+    predicted_cost: Callable[[Outputs], NDArray[np.float64]],
+    options: FitOptions,
+    run: tracking.Run,
+) -> tuple[CrossFitted, str | None]:
+    """The learner that is asked for, or the one that a search chooses, and why."""
+    from tqdm import tqdm
+
+    if options.learner != AUTO:
+        learner = make_learner(
+            options.learner, random_state=options.random_state, on_epoch=run.log_epoch, **options.learner_params
+        )
+        with tqdm(total=len(np.unique(folds)), desc=options.learner, unit="fold", disable=not options.progress) as bar:
+            fitted = crossfit(options.learner, learner, X, targets, folds, on_fold=lambda: bar.update() and None)
+        return fitted, None
+    with tqdm(total=len(CANDIDATES), desc="search", unit="learner", disable=not options.progress) as bar:
+
+        @contextmanager
+        def log_candidate(name: str) -> Iterator[Callable[[Candidate], None]]:
+            bar.set_postfix_str(name)
+            with run.child(name) as child:
+                child.log_params({"learner": name})
+                yield lambda c: child.log_metrics(
+                    {"cv/value/aiq": c.aiq, "cv/value/gap_closed": c.gap_closed, "seconds": c.seconds}
+                )
+            bar.update()
+
+        selection = select_learner(
+            X, targets, folds, predicted_cost, random_state=options.random_state, on_candidate=log_candidate
+        )
+    if not selection.beats_constant:
+        logger.warning(selection.reason)
+    return selection.fitted, selection.reason
 
 
 def _cross_validated(
@@ -147,6 +228,7 @@ def export_router(
     *,
     parity_prompts: Sequence[str],
     provenance: Mapping[str, Any],
+    parity_answers: NDArray[np.object_] | None = None,
 ) -> Parity:
     """Write the artifact, with its provenance; see :func:`router_ml.learning.export.export`."""
     return export(
@@ -157,9 +239,15 @@ def export_router(
         bar=options.bar.to_dict(),
         settings=trained.settings,
         input_tokens=trained.input_tokens,
-        provenance={**provenance, "git_commit": _git_commit(), "versions": _versions()},
+        provenance={**provenance, **_why(trained), "git_commit": _git_commit(), "versions": _versions()},
         parity_prompts=parity_prompts,
+        acceptance=trained.acceptance,
+        parity_answers=parity_answers,
     )
+
+
+def _why(trained: Trained) -> dict[str, str]:
+    return {} if trained.reason is None else {"learner_chosen": trained.reason}
 
 
 def _git_commit() -> str | None:

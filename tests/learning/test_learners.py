@@ -30,6 +30,7 @@ def dense(features: np.ndarray) -> Inputs:
 
 
 every_learner = pytest.mark.parametrize("name", list(LEARNERS))
+learns = pytest.mark.parametrize("name", [name for name in LEARNERS if name != "constant"])
 
 
 def learner(name: str, **params: Any) -> Any:
@@ -39,6 +40,8 @@ def learner(name: str, **params: Any) -> Any:
         "knn": {"k": 32},
         "ngram": {"alpha": 1.0},
         "stack": {"bases": ("logistic", "knn"), "base_params": {"logistic": {"C": 0.1, "C_quality": 0.1}}},
+        "distilled": {"teacher": "logistic", "teacher_params": {"C": 0.1, "C_quality": 0.1}},
+        "constant": {},
         "mlp": {"hidden": 16, "max_epochs": 15, "lr": 1e-2},
         "boosting": {"n_meets": 20, "n_quality": 20, "n_tokens": 20, "learning_rate": 0.2},
     }
@@ -57,7 +60,7 @@ def with_tier(targets: Targets, tier: int, value: float) -> Targets:
     return Targets(*cells)
 
 
-@every_learner
+@learns
 def test_planted_signal_is_learned(name: str, draw: Draw) -> None:
     X, targets = draw(600)
     X_new, new = draw(600, seed=1)
@@ -369,3 +372,52 @@ def test_ngram_tunes_to_stronger_regularisation_on_noise_than_on_signal(draw: Dr
         return make_learner("ngram").tune(X, outcomes, np.arange(400) % 5).alpha  # type: ignore[attr-defined,no-any-return]
 
     assert tuned(0) > tuned(4)
+
+
+def test_stack_gives_a_learner_of_noise_little_weight(draw: Draw) -> None:
+    # The words hold the signal, and the features none.
+    X, targets = draw(600)
+    blind = Inputs(np.random.default_rng(1).normal(size=X.features.shape).astype(np.float32), X.tokens)
+    outcomes = dataclasses.replace(targets, quality=targets.meets)
+    tuned = make_learner("stack", bases=("ngram", "logistic")).tune(blind, outcomes, np.arange(600) % 5)
+    ngram, logistic = tuned.weights["quality"]  # type: ignore[attr-defined]
+
+    assert logistic < 0.3 < 0.7 < ngram
+
+
+def test_stack_shrinks_to_the_means_where_there_is_nothing_to_learn(draw: Draw) -> None:
+    X, targets = draw(600, strength=0)
+    outcomes = dataclasses.replace(targets, quality=targets.meets)
+    tuned = make_learner("stack", bases=("logistic", "ngram")).tune(X, outcomes, np.arange(600) % 5)
+
+    assert sum(tuned.weights["quality"]) < 0.7  # type: ignore[attr-defined]
+
+
+def test_distilled_student_is_near_its_teacher(draw: Draw) -> None:
+    X, targets = draw(800)
+    X_new, _ = draw(400, seed=1)
+    teacher = learner("logistic").fit(X, targets).predict(X_new)
+    student = learner("distilled").fit(X, targets).predict(X_new)
+
+    assert min(np.corrcoef(teacher.meets[:, t], student.meets[:, t])[0, 1] for t in range(3)) > 0.9
+
+
+def test_distilled_learns_from_prompts_that_nobody_answered(draw: Draw) -> None:
+    # A word for the same thing that occurs on prompts without answers only: the teacher, who goes by the features, knows.
+    X, targets = draw(800)
+    X_new, new = draw(400, seed=1)
+    answered = np.arange(800) % 2 == 0
+    outcomes = Targets(*(np.where(answered[:, None], getattr(targets, f.name), np.nan) for f in fields(targets)))
+    renamed = [t if known else t + 100 for t, known in zip(X.tokens, answered, strict=True)]
+    fitted = learner("distilled").fit(Inputs(X.features, renamed), outcomes)
+    blind = Inputs(np.zeros_like(X_new.features), [t + 100 for t in X_new.tokens])
+
+    assert roc_auc_score(new.meets[:, 0], fitted.predict(blind).meets[:, 0]) > 0.7
+
+
+def test_constant_says_the_same_of_all_prompts(draw: Draw) -> None:
+    X, targets = draw(300)
+    scores = learner("constant").fit(X, targets).predict(X)
+
+    assert np.ptp(scores.quality, axis=0).max() == 0
+    assert expit(scores.meets[0]) == pytest.approx(targets.meets.mean(axis=0), abs=0.01)

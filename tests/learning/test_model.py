@@ -41,7 +41,8 @@ def out_of_fold_scores(fitted: CrossFitted) -> np.ndarray:
     return (logit(fitted.outputs.p_meets) - intercept) / slope
 
 
-@pytest.mark.parametrize("name", list(LEARNERS))
+# A constant's scores are all one, so that calibration leaves nothing to undo.
+@pytest.mark.parametrize("name", [name for name in LEARNERS if name != "constant"])
 def test_out_of_fold_scores_of_a_prompt_do_not_depend_on_its_own_targets(name: str, draw: Draw) -> None:
     X, targets = draw(200)
     flipped = Targets(*(getattr(targets, f.name).copy() for f in fields(targets)))

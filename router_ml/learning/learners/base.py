@@ -21,6 +21,7 @@ __all__ = [
     "nothing_to_separate",
     "poisson_loss",
     "shrunken_logit",
+    "tier_means",
     "too_few",
 ]
 
@@ -68,6 +69,15 @@ def difference_rows(Y: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     a, b = np.triu_indices(Y.shape[1], 1)
     return np.ravel(Y if len(a) == 0 else Y[:, a] - Y[:, b])
+
+
+def tier_means(targets: Targets) -> NDArray[np.float64]:
+    """Means per tier [3 T], each as if one more prompt had come out like all tiers' mean."""
+    values = np.hstack([targets.meets, targets.quality, np.log1p(targets.output_tokens)])
+    tried = ~np.isnan(values)
+    total, count = np.where(tried, values, 0).sum(axis=0), tried.sum(axis=0)
+    overall = [s.sum() / max(c.sum(), 1) for s, c in zip(np.split(total, 3), np.split(count, 3), strict=True)]
+    return np.asarray((total + np.repeat(overall, targets.n_tiers)) / (count + 1))
 
 
 _P_MIN = 1e-3

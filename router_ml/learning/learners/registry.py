@@ -8,6 +8,8 @@ from typing import Any
 from router_ml.errors import InputError
 from router_ml.learning.learners.base import Learner
 from router_ml.learning.learners.boosting import BoostingLearner
+from router_ml.learning.learners.constant import ConstantLearner
+from router_ml.learning.learners.distilled import DistilledLearner
 from router_ml.learning.learners.knn import KNNLearner
 from router_ml.learning.learners.logistic import LogisticLearner
 from router_ml.learning.learners.mlp import MLPLearner
@@ -23,6 +25,8 @@ LEARNERS: Mapping[str, Callable[..., Learner]] = {
     "ngram": NgramLearner,
     "boosting": BoostingLearner,
     "stack": StackLearner,
+    "distilled": DistilledLearner,
+    "constant": ConstantLearner,
 }
 
 

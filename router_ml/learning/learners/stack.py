@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, clone
 
 from router_ml.learning.graph import Graph
 from router_ml.learning.inputs import InputNames, Inputs
-from router_ml.learning.learners.base import Learner, bounded_logit, difference_rows, logits_to_graph
+from router_ml.learning.learners.base import Learner, bounded_logit, difference_rows, logits_to_graph, tier_means
 from router_ml.learning.targets import Scores, Targets, expit
 
 __all__ = ["StackLearner", "out_of_fold"]
@@ -68,7 +68,7 @@ class StackLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         scores = [out_of_fold(part, X, targets, folds) for part in parts.values()]
         prior = np.zeros((len(X), 3 * targets.n_tiers))
         for fold in np.unique(folds):
-            prior[folds == fold] = _prior(targets.take(folds != fold))
+            prior[folds == fold] = tier_means(targets.take(folds != fold))
         means = dict(zip(("meets", "quality", "log_tokens"), np.split(prior, 3, axis=1), strict=True))
         outcomes = {"meets": targets.meets, "quality": targets.quality, "log_tokens": np.log1p(targets.output_tokens)}
         rows: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
@@ -89,7 +89,7 @@ class StackLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
     def fit(self, X: Inputs, targets: Targets) -> Self:
         """Fit each base."""
         self.parts_ = {name: part.fit(X, targets) for name, part in self.make_parts().items()}
-        self.prior_ = _prior(targets)
+        self.prior_ = tier_means(targets)
         return self
 
     def predict(self, X: Inputs) -> Scores:
@@ -145,15 +145,6 @@ def _weights(
     design = np.column_stack([rows(p - prior) for p in predicted])
     weights, _ = nnls(design[known], wanted[known])
     return [float(w) for w in weights]
-
-
-def _prior(targets: Targets) -> NDArray[np.float64]:
-    """Means per tier [3 T], each as if one more prompt had come out like all tiers' mean."""
-    values = np.hstack([targets.meets, targets.quality, np.log1p(targets.output_tokens)])
-    tried = ~np.isnan(values)
-    total, count = np.where(tried, values, 0).sum(axis=0), tried.sum(axis=0)
-    overall = [s.sum() / max(c.sum(), 1) for s, c in zip(np.split(total, 3), np.split(count, 3), strict=True)]
-    return np.asarray((total + np.repeat(overall, targets.n_tiers)) / (count + 1))
 
 
 def _natural(scores: Scores, name: str) -> NDArray[np.float64]:

@@ -1,0 +1,89 @@
+"""The cascade: what the joint policy does, and that every call is paid for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from router_ml.errors import InputError
+from router_ml.evaluation.cascade import Cascade, cascade_figures, simulate_cascade
+from router_ml.evaluation.frontier import points, sweep_value
+from router_ml.evaluation.metrics import frontier_metrics
+
+QUALITY, COST = np.array([[0.5, 0.6]] * 4), np.array([[1.0, 4.0]] * 4)
+GOOD = np.array([[1.0, 1.0], [0.0, 1.0], [0.0, 0.0], [1.0, 0.0]])
+TOLD = {(0,): np.where(GOOD[:, [0]] > 0, [0.95, 0.6], [0.05, 0.6])}
+
+
+def test_without_an_acceptance_model_it_is_the_router(draw):
+    world = draw(np.random.default_rng(0), 200, 0.5)
+    lams = [0.0, 10.0, 100.0]
+    played = simulate_cascade(world.quality_hat, world.cost_hat, {}, world.quality, world.cost, lams=lams)
+    routed = points(sweep_value(world.quality_hat, world.cost_hat, lams), world.quality, world.cost)
+    assert played.cost_usd.mean(axis=1)[:3] == pytest.approx(routed.cost[:3])
+    assert played.quality.mean(axis=1)[:3] == pytest.approx(routed.quality[:3])
+
+
+def test_both_calls_are_paid_for_where_the_first_answer_is_not_accepted():
+    played = simulate_cascade(QUALITY, COST, TOLD, GOOD, COST, lams=[0.1])
+    assert played.cost_usd[0].tolist() == [1.0, 5.0, 5.0, 1.0]
+    assert played.n_calls[0].tolist() == [1.0, 2.0, 2.0, 1.0]
+
+
+def test_the_answer_used_is_the_best_of_those_seen():
+    regret = {**TOLD, (0, 1): np.array([[0.9, 0.1]] * 4)}
+    played = simulate_cascade(QUALITY, COST, regret, GOOD, COST, lams=[0.1])
+    assert played.quality[0].tolist() == GOOD[:, 0].tolist()
+
+
+def test_caution_keeps_it_from_asking_again():
+    played = simulate_cascade(QUALITY, COST, TOLD, GOOD, COST, lams=[0.1], caution=2.0)
+    assert played.n_calls[0].tolist() == [1.0] * 4
+
+
+def test_states_of_more_answers_than_were_learned_go_by_the_last():
+    cost = np.array([[1.0, 2.0, 3.0]])
+    told = {(t,): np.array([[0.1, 0.2, 0.3]]) for t in range(3)}
+    played = simulate_cascade([[0.1, 0.1, 0.1]], cost, told, [[0.0, 0.0, 1.0]], cost, lams=[1e-6])
+    assert (played.cost_usd[0, 0], played.quality[0, 0]) == (4.0, 1.0)  # the first, then the third
+
+
+def test_the_last_setting_is_the_cheapest_tier_alone():
+    played = simulate_cascade(QUALITY, COST, TOLD, GOOD, COST)
+    assert (played.lam[-1], played.cost_usd[-1].tolist()) == (np.inf, [1.0] * 4)
+
+
+def test_figures_are_those_of_the_frontier_where_nothing_is_asked_twice(draw):
+    world = draw(np.random.default_rng(1), 300, 0.8)
+    lams = np.geomspace(0.1, 1e4, 60)
+    alone = simulate_cascade(world.quality_hat, world.cost_hat, {}, world.quality, world.cost, lams=lams)
+    found = cascade_figures(alone, alone, world.quality, world.cost, caution=1.0, n_resamples=20, random_state=0)
+    swept = frontier_metrics(sweep_value(world.quality_hat, world.cost_hat, lams), world.quality, world.cost)
+    assert (found.aiq, found.gap_closed) == pytest.approx((swept.aiq, swept.gap_closed))
+    assert (found.gain, found.gain_low, found.gain_high) == (0.0, 0.0, 0.0)
+
+
+def test_an_acceptance_model_that_knows_gains_and_the_interval_says_so(draw):
+    world = draw(np.random.default_rng(2), 600, 0.0)
+    after = {(t,): np.where(np.arange(3) == t, world.quality, 0.8) for t in range(3)}
+    tables = world.quality_hat, world.cost_hat
+    cascade = simulate_cascade(*tables, after, world.quality, world.cost)
+    alone = simulate_cascade(*tables, {}, world.quality, world.cost)
+    found = cascade_figures(cascade, alone, world.quality, world.cost, caution=1.0, n_resamples=50, random_state=0)
+    assert found.gain_low > 0.1
+
+
+@pytest.mark.parametrize("options", [{"lams": [-1.0]}, {"lams": []}, {"caution": -1.0}])
+def test_knobs_out_of_range_are_refused(options):
+    with pytest.raises(InputError, match="lams"):
+        simulate_cascade(QUALITY, COST, TOLD, GOOD, COST, **options)
+
+
+def test_a_table_of_other_prompts_is_refused():
+    with pytest.raises(InputError, match=r"after \(0,\)"):
+        simulate_cascade(QUALITY, COST, {(0,): QUALITY[:2]}, GOOD, COST)
+
+
+def test_the_hull_is_of_the_means():
+    played = Cascade(np.array([1.0]), np.array([[1.0, 3.0]]), np.array([[0.0, 1.0]]), np.ones((1, 2)))
+    assert (played.hull.cost.tolist(), played.hull.quality.tolist()) == ([2.0], [0.5])

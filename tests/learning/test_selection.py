@@ -1,0 +1,107 @@
+"""The search: the better learner wins, the faster one where they are alike, and none where a constant does as well."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from router_ml.evaluation.frontier import Sweep, sweep_value
+from router_ml.learning.inputs import Inputs
+from router_ml.learning.selection import Selection, select_learner
+from router_ml.learning.selection import _one_standard_error as one_standard_error
+from router_ml.learning.targets import Outputs, Targets
+
+PRICES = np.array([1e-4, 4e-4, 2e-3])
+Draw = Callable[..., tuple[Inputs, Targets]]
+
+
+def cost(outputs: Outputs) -> np.ndarray:
+    return np.tile(PRICES, (len(outputs.quality), 1))
+
+
+def select(X: Inputs, targets: Targets, names: tuple[str, ...], **options: float) -> Selection:
+    priced = dataclasses.replace(targets, quality=targets.meets, cost_usd=np.tile(PRICES, (len(X), 1)))
+    return select_learner(X, priced, np.arange(len(X)) % 3, cost, names=names, **options)  # type: ignore[arg-type]
+
+
+def planted(noise: dict[str, float]) -> tuple[dict[str, Sweep], np.ndarray, np.ndarray]:
+    """Sweeps of routers that know the chances up to a noise, the same but for its size, and 1500 prompts' outcomes."""
+    rng = np.random.default_rng(0)
+    p = np.sort(rng.random((1500, 3)), axis=1)
+    quality, price = (rng.random(p.shape) < p).astype(float), np.tile(PRICES, (len(p), 1))
+    error = rng.normal(size=p.shape)
+    return {name: sweep_value(p + size * error, price) for name, size in noise.items()}, quality, price
+
+
+def test_the_better_one_is_chosen_though_it_is_slower() -> None:
+    name, reason = one_standard_error(*planted({"fast": 0.5, "slow": 0.0}), random_state=0)
+
+    assert name == "slow"
+    assert reason.startswith("slow: the best in cross-validation, and none faster")
+
+
+def test_the_faster_one_is_chosen_where_they_can_not_be_told_apart() -> None:
+    name, reason = one_standard_error(*planted({"fast": 0.02, "slow": 0.0}), random_state=0)
+
+    assert name == "fast"
+    assert reason.startswith("fast: the")
+
+
+def test_a_constant_is_chosen_where_there_is_nothing_to_learn(draw: Draw) -> None:
+    X, targets = draw(600, strength=0)
+    chosen = select(X, targets, ("knn",))
+
+    assert chosen.fitted.model.name == "constant"
+    assert not chosen.beats_constant
+    assert "no learner beats" in chosen.reason
+
+
+def test_all_that_were_tried_are_named(draw: Draw) -> None:
+    X, targets = draw(300)
+
+    assert [c.name for c in select(X, targets, ("logistic", "knn")).candidates] == ["logistic", "knn"]
+
+
+def test_no_more_are_tried_once_the_time_is_spent(draw: Draw) -> None:
+    X, targets = draw(300)
+    chosen = select(X, targets, ("logistic", "knn"), budget_s=0.0)
+
+    assert [c.name for c in chosen.candidates] == ["logistic"]
+    assert chosen.reason.endswith("Not tried, for want of time: knn.")
+
+
+def test_partial_logs_take_the_first_candidate_and_say_so(draw: Draw) -> None:
+    X, targets = draw(300)
+    one_each = np.eye(3, dtype=bool)[np.arange(300) % 3]
+    partial = Targets(*(np.where(one_each, getattr(targets, f.name), np.nan) for f in dataclasses.fields(targets)))
+    chosen = select_learner(X, partial, np.arange(300) % 3, cost, names=("ngram", "logistic"))
+
+    assert (chosen.fitted.model.name, chosen.candidates) == ("ngram", ())
+    assert "too few to compare" in chosen.reason
+
+
+def test_the_search_is_seeded(draw: Draw) -> None:
+    X, targets = draw(300)
+    first, second = (select(X, targets, ("logistic", "ngram"), random_state=3) for _ in range(2))
+
+    assert first.reason == second.reason
+    np.testing.assert_array_equal(first.fitted.outputs.quality, second.fitted.outputs.quality)
+
+
+@pytest.mark.parametrize("names", [("logistic",), ("logistic", "ngram")])
+def test_candidates_are_reported_as_they_come(draw: Draw, names: tuple[str, ...]) -> None:
+    from contextlib import contextmanager
+
+    seen: list[str] = []
+
+    @contextmanager
+    def on_candidate(name: str):  # type: ignore[no-untyped-def]
+        yield lambda candidate: seen.append(candidate.name)
+
+    X, targets = draw(300)
+    select(X, targets, names, on_candidate=on_candidate)  # type: ignore[arg-type]
+
+    assert seen == list(names)
