@@ -88,9 +88,8 @@ def bounded_logit(p: NDArray[np.float64]) -> NDArray[np.float64]:
     return logit(np.clip(p, _P_MIN, 1 - _P_MIN))
 
 
-def logits_to_graph(graph: Graph, linear: str, n_tiers: int) -> str:
-    """Scores [n, 3 T] from expected `meets`, `quality` and `log_tokens` side by side: :func:`bounded_logit` of the first two."""
-    shares, log_tokens = graph.split(linear, 2 * n_tiers, n_tiers)
+def logits_to_graph(graph: Graph, shares: str, log_tokens: str) -> str:
+    """Scores [n, 3 T] from expected `meets` and `quality` [n, 2 T] and `log_tokens` [n, T]: :func:`bounded_logit` of the former."""
     p = graph.node("Clip", shares, graph.floats(_P_MIN), graph.floats(1 - _P_MIN))
     logits = graph.node("Log", graph.node("Div", p, graph.node("Sub", graph.floats(1), p)))
     return graph.node("Concat", logits, log_tokens, axis=1)

@@ -32,7 +32,7 @@ class DistilledLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has
         Name of the teacher.
     teacher_params : mapping, optional
         Its settings; :meth:`tune` chooses them.
-    alpha, alpha_tokens : float
+    alpha : float
         Regularisation of the student (:class:`NgramLearner`): little, since its labels have little noise.
     n_folds : int
         Folds that the teacher's labels are made with.
@@ -48,14 +48,12 @@ class DistilledLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has
         teacher: str = "stack",
         teacher_params: Mapping[str, Any] | None = None,
         alpha: float = 0.3,
-        alpha_tokens: float = 0.3,
         n_folds: int = 5,
         random_state: int = 0,
     ) -> None:
         self.teacher = teacher
         self.teacher_params = teacher_params
         self.alpha = alpha
-        self.alpha_tokens = alpha_tokens
         self.n_folds = n_folds
         self.random_state = random_state
 
@@ -81,13 +79,13 @@ class DistilledLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has
         if not labelled.all():
             soft[~labelled] = _natural(teacher.fit(known, outcomes).predict(X[~labelled]))
         meets, quality, tokens = np.split(soft, 3, axis=1)
-        student = NgramLearner(self.alpha, self.alpha_tokens)
+        student = NgramLearner(self.alpha)
         self.parts_ = {"student": student.fit(X, Targets(meets, quality, tokens, np.full_like(tokens, np.nan)))}
         return self
 
     def make_parts(self) -> dict[str, Learner]:
         """The student, unfitted."""
-        return {"student": NgramLearner(self.alpha, self.alpha_tokens)}
+        return {"student": NgramLearner(self.alpha)}
 
     def predict(self, X: Inputs) -> Scores:
         """The student's scores for n prompts."""

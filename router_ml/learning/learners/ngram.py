@@ -30,15 +30,13 @@ class NgramLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
     """Linear in TF-IDF of tokens and pairs of tokens, and in the dense features: words and meaning carry different things.
 
     Three ridge regressions a tier: of `meets` and `quality` (linear probability models, cut to probabilities), and of the
-    logarithm of the output tokens. Convex, so that the result depends on nothing but the data; its graph looks up one
-    row of numbers per token and pair, and adds.
+    square root of the output tokens, which steadies their variance. Convex, so that the result depends on nothing but the
+    data; its graph looks up one row of numbers per token and pair, and adds.
 
     Parameters
     ----------
     alpha : float
-        Regularisation of `meets` and `quality`, in prompts: a word seen in so many is halfway believed.
-    alpha_tokens : float
-        Of the output tokens.
+        Regularisation, in prompts: a word seen in so many is halfway believed.
 
     References
     ----------
@@ -46,33 +44,27 @@ class NgramLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
     """
 
     alpha_grid = (3.0, 10.0, 30.0, 100.0)
-    alpha_tokens_grid = (1.0, 3.0, 10.0)
 
-    def __init__(self, alpha: float = 10.0, alpha_tokens: float = 3.0) -> None:
+    def __init__(self, alpha: float = 10.0) -> None:
         self.alpha = alpha
-        self.alpha_tokens = alpha_tokens
 
     def tune(self, X: Inputs, targets: Targets, folds: NDArray[np.intp]) -> Self:
-        """Choose alpha by the squared error of differences between tiers, out of fold, and alpha_tokens by that of logarithms.
+        """Choose alpha by the squared error of differences of quality between tiers, out of fold.
 
         Differences are what the choice of a tier hangs on; their error is far less noisy than an AIQ. Where prompts were
-        answered by one tier each there are none, and alpha is chosen by the error of `meets` itself.
+        answered by one tier each there are none, and alpha is chosen by the error of quality itself.
         """
-        outcome, tokens = targets.quality, np.log1p(targets.output_tokens)
+        outcome = targets.quality
         predicted = {a: np.zeros_like(outcome) for a in self.alpha_grid}
-        predicted_tokens = {a: np.zeros_like(tokens) for a in self.alpha_tokens_grid}
         counts = NgramCounts.of(X.tokens)
         for fold in np.unique(folds):
             out = folds == fold
             design = _Design.fit(counts, X, ~out)
             train, held = design.transform(counts, X, ~out), design.transform(counts, X, out)
-            for values, table in ((outcome, predicted), (tokens, predicted_tokens)):
-                for alpha, scores in table.items():
-                    scores[out] = held @ (fitted := _fit(train, values[~out], alpha))[1:] + fitted[0]
-        tuned: Self = clone(self).set_params(
-            alpha=min(self.alpha_grid, key=lambda a: _difference_error(predicted[a], outcome)),
-            alpha_tokens=min(self.alpha_tokens_grid, key=lambda a: _error(predicted_tokens[a], tokens)),
-        )
+            for alpha, scores in predicted.items():
+                scores[out] = held @ (fitted := _fit(train, outcome[~out], alpha))[1:] + fitted[0]
+        best = min(self.alpha_grid, key=lambda a: _difference_error(predicted[a], outcome))
+        tuned: Self = clone(self).set_params(alpha=best)
         return tuned
 
     def fit(self, X: Inputs, targets: Targets) -> Self:
@@ -83,7 +75,7 @@ class NgramLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         meets = _fit(Z, targets.meets, self.alpha)
         same = np.array_equal(targets.meets, targets.quality, equal_nan=True)
         quality = meets if same else _fit(Z, targets.quality, self.alpha)
-        weights = np.hstack([meets, quality, _fit(Z, np.log1p(targets.output_tokens), self.alpha_tokens)])
+        weights = np.hstack([meets, quality, _fit(Z, np.sqrt(targets.output_tokens), self.alpha)])
         n_dense = len(design.scale)
         dense = weights[1 : 1 + n_dense] / design.scale[:, None]
         self.idf_ = design.idf
@@ -96,14 +88,17 @@ class NgramLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         """Scores for n prompts."""
         words = NgramCounts.of(X.tokens).tf_idf(self.idf_) @ self.word_coef_.astype(np.float64)
         linear = words + X.features.astype(np.float64) @ self.dense_coef_ + self.intercept_
-        meets, quality, log_tokens = np.split(linear, 3, axis=1)
-        return Scores(bounded_logit(meets), bounded_logit(quality), log_tokens)
+        meets, quality, root_tokens = np.split(linear, 3, axis=1)
+        return Scores(bounded_logit(meets), bounded_logit(quality), 2 * np.log(np.maximum(root_tokens, 1)))
 
     def to_graph(self, graph: Graph, x: InputNames) -> str:
         """Look up and add the words' numbers, and one product for the dense features."""
         words = add_to_graph(graph, x, self.word_coef_, self.idf_)
         linear = graph.node("Add", words, graph.linear(x.features, self.dense_coef_, self.intercept_))
-        return logits_to_graph(graph, linear, len(self.intercept_) // 3)
+        n_tiers = len(self.intercept_) // 3
+        shares, root_tokens = graph.split(linear, 2 * n_tiers, n_tiers)
+        log_root = graph.node("Log", graph.node("Max", root_tokens, graph.floats(1)))
+        return logits_to_graph(graph, shares, graph.node("Add", log_root, log_root))
 
 
 class _Design:

@@ -108,7 +108,7 @@ class StackLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
             shares, log_tokens = graph.split(part.to_graph(graph, x), 2 * n_tiers, n_tiers)
             naturals += [graph.node("Sigmoid", shares), log_tokens]
         combined = graph.linear(graph.node("Concat", *naturals, axis=1), *self._combination())
-        return logits_to_graph(graph, combined, n_tiers)
+        return logits_to_graph(graph, *graph.split(combined, 2 * n_tiers, n_tiers))
 
     def _combination(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The weights as a matrix [K 3 T, 3 T], and the intercept [3 T]."""
