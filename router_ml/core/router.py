@@ -34,6 +34,9 @@ __all__ = ["Router"]
 _OUTPUTS = ["p_meets", "quality", "output_tokens", "novelty"]
 _CHUNK = 1024
 """Queries of a stream that are worked on together."""
+_FEW_RUNS = 2
+_MAX_UNIFORM = 1024
+"""Token weights of single texts are kept up to this length: 2 MB at most."""
 _MAX_ROWS, _MAX_POSITIONS = 256, 2_048
 """Prompts, and token positions with padding, in one run of the graph: enough to keep it busy, few enough for what a run
 gathers (a position is a vector of the encoder's width) to stay near the processor."""
@@ -60,6 +63,7 @@ class Router:
         self._workers = max(1, _cores() // threads)
         self._has_weights = "token_weights" in self.metadata.inputs
         self._has_mask = "attention_mask" in self.metadata.inputs
+        self._uniform: dict[int, NDArray[np.float32]] = {}
         self.tokenizer = TextTokenizer(
             artifact.tokenizer,
             max_tokens=self.metadata.max_tokens,
@@ -325,22 +329,25 @@ class Router:
                 ids = self.tokenizer.encode_batch([t.text for t in texts])
                 n_chars = [t.n_chars for t in texts]
                 batches = _batches([len(i) for i in ids])
-                runs = [
-                    pool.submit(self.run, [ids[i] for i in rows], [n_chars[i] for i in rows])
-                    for rows in (b.tolist() for b in batches)
-                ]
-                waiting.append((n_chars, batches, runs))
+                parts = [([ids[i] for i in rows], [n_chars[i] for i in rows]) for rows in (b.tolist() for b in batches)]
+                if len(parts) <= _FEW_RUNS and not waiting:
+                    # Threads take longer to start than this does.
+                    yield self._collect(n_chars, batches, [self.run(*part) for part in parts])
+                    continue
+                waiting.append((n_chars, batches, [pool.submit(self.run, *part) for part in parts]))
                 if len(waiting) > 1:
-                    yield self._collect(*waiting.popleft())
+                    yield self._collected(*waiting.popleft())
             while waiting:
-                yield self._collect(*waiting.popleft())
+                yield self._collected(*waiting.popleft())
+
+    def _collected(self, n_chars: list[int], batches: list[NDArray[np.intp]], runs: list[Future[Any]]) -> Prediction:
+        return self._collect(n_chars, batches, [run.result() for run in runs])
 
     def _collect(
-        self, n_chars: list[int], batches: list[NDArray[np.intp]], runs: list[Future[list[NDArray[np.float32]]]]
+        self, n_chars: list[int], batches: list[NDArray[np.intp]], outputs: list[list[NDArray[np.float32]]]
     ) -> Prediction:
         back = np.argsort(np.concatenate(batches))
-        columns = zip(*(run.result() for run in runs), strict=True)
-        return self._prediction([np.concatenate(column)[back] for column in columns], n_chars)
+        return self._prediction([np.concatenate(column)[back] for column in zip(*outputs, strict=True)], n_chars)
 
     def run(self, ids: Sequence[NDArray[np.int64]], n_chars: Sequence[int]) -> list[NDArray[np.float32]]:
         """Run the graph once: token ids and lengths in characters of n prompts to its four outputs."""
@@ -357,7 +364,12 @@ class Router:
             "log_n_chars": np.array([[math.log1p(n_chars)]], dtype=np.float32),
         }
         if self._has_weights:
-            feed["token_weights"] = np.full((1, 1, length), 1 / length, dtype=np.float32)
+            weights = self._uniform.get(length)
+            if weights is None:
+                weights = np.full((1, 1, length), 1 / length, dtype=np.float32)
+                if length <= _MAX_UNIFORM:
+                    self._uniform[length] = weights
+            feed["token_weights"] = weights
         if self._has_mask:
             feed["attention_mask"] = np.ones((1, length), dtype=np.int64)
         return feed
