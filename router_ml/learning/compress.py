@@ -23,17 +23,7 @@ import onnx
 from numpy.typing import ArrayLike, NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from router_ml.core.artifact import (
-    DIGEST_KEY,
-    METADATA_KEY,
-    SCHEMA_KEY,
-    SCHEMA_VERSION,
-    TOKENIZER_KEY,
-    Artifact,
-    Metadata,
-    content_digest,
-    read_artifact,
-)
+from router_ml.core.artifact import Artifact, Metadata, read_artifact
 from router_ml.core.decision import Prediction
 from router_ml.core.policy import choose
 from router_ml.core.router import Router
@@ -41,6 +31,7 @@ from router_ml.core.text import render
 from router_ml.errors import ExportError, InputError
 from router_ml.evaluation.frontier import sweep_bar, sweep_value
 from router_ml.evaluation.metrics import FrontierMetrics, frontier_metrics
+from router_ml.learning.sealing import seal
 from router_ml.traffic.split import split_by_hash
 
 __all__ = [
@@ -52,7 +43,6 @@ __all__ = [
     "prune_tokens",
     "quantize_table",
     "quantize_transformer",
-    "seal",
 ]
 
 Weights = Literal["float16", "int8"]
@@ -311,7 +301,7 @@ def compress(
     small, metadata = _compressed(artifact, weights, kept)
     kind = _kind(small, weights, kept)
     with _replacing(out) as temporary:
-        temporary.write_bytes(seal(small, metadata, artifact.tokenizer))
+        temporary.write_bytes(seal(small, metadata, artifact.tokenizer, artifact.acceptance))
         after = Router.load(temporary)
         expected, got = _predict(before, prompts), _predict(after, prompts)
         difference = _difference(before, expected, got)
@@ -336,28 +326,6 @@ def compress(
         unseen_max_difference=None if unseen is None else unseen.max_difference,
         unseen_agreement=None if unseen is None else unseen.agreement,
     )
-
-
-def seal(model: onnx.ModelProto, metadata: Metadata, tokenizer: str) -> bytes:
-    """The bytes of an artifact: the graph, with all that it carries and the hash of it; the same input gives the same bytes."""
-    graph = model.graph.SerializeToString(deterministic=True)
-    metadata_json = metadata.to_json()
-    sealed = helper.make_model(
-        onnx.GraphProto(),
-        opset_imports=model.opset_import,
-        ir_version=model.ir_version,
-        producer_name="router-ml",
-    )
-    sealed.graph.ParseFromString(graph)
-    properties = {
-        SCHEMA_KEY: SCHEMA_VERSION,
-        METADATA_KEY: metadata_json,
-        TOKENIZER_KEY: tokenizer,
-        DIGEST_KEY: content_digest(graph, metadata_json, tokenizer),
-    }
-    for key, value in properties.items():
-        sealed.metadata_props.add(key=key, value=value)
-    return bytes(sealed.SerializeToString(deterministic=True))
 
 
 # The graph

@@ -14,17 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from router_ml.core.artifact import (
-    ACCEPTANCE_KEY,
-    DIGEST_KEY,
-    METADATA_KEY,
-    SCHEMA_KEY,
-    SCHEMA_VERSION,
-    TOKENIZER_KEY,
-    Metadata,
-    Setting,
-    content_digest,
-)
+from router_ml.core.artifact import Metadata, Setting
 from router_ml.core.policy import choose
 from router_ml.core.router import Router
 from router_ml.errors import ExportError
@@ -34,6 +24,7 @@ from router_ml.learning.encoders import Encoder, ExportableEncoder
 from router_ml.learning.graph import Graph
 from router_ml.learning.inputs import InputNames, encode_inputs, tokenize
 from router_ml.learning.model import FittedModel
+from router_ml.learning.sealing import seal
 
 if TYPE_CHECKING:
     import onnx
@@ -135,7 +126,6 @@ def export(
     onnx_model = build_graph(encoder, model, len(ladder))
     assert isinstance(encoder, ExportableEncoder)  # build_graph has seen to it
     spec = encoder.tokenizer_spec()
-    graph_bytes = onnx_model.graph.SerializeToString(deterministic=True)
     metadata = Metadata(
         ladder=ladder,
         bar=bar,
@@ -147,23 +137,16 @@ def export(
         provenance=provenance,
         **{f.name: getattr(spec, f.name) for f in dataclasses.fields(spec) if f.name != "json"},
     )
-    metadata_json = metadata.to_json()
     second = (
         ""
         if acceptance is None
         else base64.b64encode(acceptance.to_onnx().SerializeToString(deterministic=True)).decode()
     )
-    digest = content_digest(graph_bytes, metadata_json, spec.json, second)
-    properties = {SCHEMA_KEY: SCHEMA_VERSION, METADATA_KEY: metadata_json, TOKENIZER_KEY: spec.json, DIGEST_KEY: digest}
-    if second:
-        properties[ACCEPTANCE_KEY] = second
-    for key, value in properties.items():
-        onnx_model.metadata_props.add(key=key, value=value)
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(onnx_model.SerializeToString(deterministic=True))
+        temporary.write_bytes(seal(onnx_model, metadata, spec.json, second))
         router = Router.load(temporary)
         parity = check_parity(router, encoder, model, parity_prompts)
         if acceptance is not None:

@@ -28,22 +28,14 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from router_ml.core.artifact import (
-    DIGEST_KEY,
-    METADATA_KEY,
-    SCHEMA_KEY,
-    SCHEMA_VERSION,
-    TOKENIZER_KEY,
-    Artifact,
-    content_digest,
-    read_artifact,
-)
+from router_ml.core.artifact import Artifact, read_artifact
 from router_ml.core.policy import choose
 from router_ml.core.router import Router
 from router_ml.core.text import HEAD_CHARS, MAX_CHARS, TAIL_CHARS
 from router_ml.core.tokenize import words_are_independent
 from router_ml.errors import ExportError, MissingExtraError
 from router_ml.learning.export import MAX_DIFFERENCE, MIN_AGREEMENT, Parity
+from router_ml.learning.sealing import seal
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -226,17 +218,7 @@ def _with_text_input(artifact: Artifact) -> bytes:
     model = helper.make_model(
         graph, opset_imports=opsets, ir_version=inner.ir_version, producer_name=inner.producer_name
     )
-    graph_bytes = graph.SerializeToString(deterministic=True)
-    metadata_json = dataclasses.replace(metadata, inputs=("text",)).to_json()
-    properties = {
-        SCHEMA_KEY: SCHEMA_VERSION,
-        METADATA_KEY: metadata_json,
-        TOKENIZER_KEY: "",
-        DIGEST_KEY: content_digest(graph_bytes, metadata_json, ""),
-    }
-    for key, value in properties.items():
-        model.metadata_props.add(key=key, value=value)
-    return bytes(model.SerializeToString(deterministic=True))
+    return seal(model, dataclasses.replace(metadata, inputs=("text",)), "")
 
 
 def _check(router: Router, model: bytes, prompts: Sequence[str]) -> Parity:

@@ -19,8 +19,9 @@ from router_ml.core.artifact import Metadata, Setting, read_artifact
 from router_ml.errors import ExportError, InputError
 from router_ml.ladder import Ladder, Tier
 from router_ml.learning import compress as module
-from router_ml.learning.compress import Compression, compress, prune_tokens, quantize_table, quantize_transformer, seal
+from router_ml.learning.compress import Compression, compress, prune_tokens, quantize_table, quantize_transformer
 from router_ml.learning.graph import Graph
+from router_ml.learning.sealing import seal
 
 N_TOKENS, WIDTH, N_TIERS = 400, 32, 3
 WORDS = [f"w{i}" for i in range(N_TOKENS)]
