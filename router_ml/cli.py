@@ -453,7 +453,8 @@ def inspect(artifact: Path, as_json: bool) -> None:
     """
     from router_ml.core.artifact import Setting, read_artifact
 
-    metadata = json.loads(read_artifact(artifact).metadata.to_json())
+    content = read_artifact(artifact)
+    metadata = json.loads(content.metadata.to_json())
     if as_json:
         click.echo(json.dumps(metadata))
         return
@@ -469,6 +470,7 @@ def inspect(artifact: Path, as_json: bool) -> None:
         )
     for setting in metadata["settings"]:
         click.echo(str(Setting(**setting)))
+    click.echo(f"acceptance of answers: {'learned' if content.acceptance else 'not learned (fit --cascade)'}")
     for key, value in metadata["provenance"].items():
         click.echo(f"{key}: {value}")
 
