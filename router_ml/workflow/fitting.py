@@ -17,6 +17,7 @@ from router_ml.core.artifact import Setting
 from router_ml.core.router import Router
 from router_ml.evaluation.summary import Evaluation
 from router_ml.ladder import Ladder
+from router_ml.learning.curve import CurvePoint
 from router_ml.learning.encoders import load_encoder
 from router_ml.learning.export import Parity
 from router_ml.traffic.labels import count_labels
@@ -49,6 +50,8 @@ class FitResult:
         The default first.
     reason : str or None
         Why a search chose the learner; None where it was named.
+    curve : tuple of CurvePoint
+        What fewer prompts would have given.
     parity : Parity
     evaluation : Evaluation or None
         Cross-validated.
@@ -63,6 +66,7 @@ class FitResult:
     prepared: Prepared
     settings: tuple[Setting, ...]
     reason: str | None
+    curve: tuple[CurvePoint, ...]
     parity: Parity
     evaluation: Evaluation | None
     rejects: Path | None
@@ -83,6 +87,7 @@ class FitResult:
             "labels": dict(self.label_counts.iter_rows()),
             "settings": [asdict(s) for s in self.settings],
             "learner_chosen": self.reason,
+            "learning_curve": [point._asdict() for point in self.curve],
             "parity": asdict(self.parity),
             "cross_validated": None if self.evaluation is None else self.evaluation.to_dict(),
             "rejected": self.traffic.rejects.height,
@@ -100,6 +105,9 @@ class FitResult:
         ]
         if self.reason is not None:
             lines.insert(1, f"Learner: {self.reason}")
+        if self.curve:
+            reached = ", ".join(f"{p.gap_closed:.3f} at {p.n_prompts:,}" for p in self.curve)
+            lines.append(f"Learning curve, gap closed on prompts held out: {reached}")
         if self.rejects is not None:
             lines.append(f"Rejected rows: {self.traffic.rejects.height:,}, in {self.rejects}")
         if self.run_id is not None:
@@ -166,7 +174,16 @@ def fit(
                 run.log_figures(figures(trained.evaluation))
         run.log_router(out)
     return FitResult(
-        out, traffic, prepared, trained.settings, trained.reason, parity, trained.evaluation, rejects, run.id
+        out,
+        traffic,
+        prepared,
+        trained.settings,
+        trained.reason,
+        trained.curve,
+        parity,
+        trained.evaluation,
+        rejects,
+        run.id,
     )
 
 

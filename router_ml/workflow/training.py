@@ -23,6 +23,7 @@ from router_ml.errors import InputError
 from router_ml.evaluation.summary import Evaluation, evaluate
 from router_ml.ladder import Ladder
 from router_ml.learning.acceptance import AcceptanceModel, Answers, fit_acceptance
+from router_ml.learning.curve import CurvePoint, learning_curve
 from router_ml.learning.encoders import Encoder, load_encoder
 from router_ml.learning.export import InputTokens, Parity, export
 from router_ml.learning.inputs import Inputs, tokenize
@@ -52,7 +53,7 @@ class Trained:
     """A model and what goes with it.
 
     Its settings, the default first; its token lengths; its cross-validated evaluation (None: no prompt was answered by all
-    tiers); and, where a search chose the learner, why.
+    tiers); where a search chose the learner, why; and its learning curve.
     """
 
     model: FittedModel
@@ -61,6 +62,7 @@ class Trained:
     evaluation: Evaluation | None
     acceptance: AcceptanceModel | None = None
     reason: str | None = None
+    curve: tuple[CurvePoint, ...] = ()
 
     def save(self, folder: Path, *, run_id: str | None) -> None:
         """Write ``model.npz`` and ``trained.json``, all but the evaluation; the inverse of :meth:`load`."""
@@ -68,8 +70,12 @@ class Trained:
         if self.acceptance is not None:
             self.acceptance.save(folder / _ACCEPTANCE)
         tokens = {name: values.tolist() for name, values in asdict(self.input_tokens).items()}
-        content = {"settings": [asdict(s) for s in self.settings], "input_tokens": tokens, "mlflow_run": run_id}
-        content["reason"] = self.reason
+        content: dict[str, Any] = {
+            "settings": [asdict(s) for s in self.settings],
+            "input_tokens": tokens,
+            "mlflow_run": run_id,
+        }
+        content |= {"reason": self.reason, "curve": self.curve}
         if self.acceptance is not None:
             content["acceptance"] = _ACCEPTANCE
         (folder / _TRAINED).write_text(json.dumps(content, indent=2), encoding="utf-8")
@@ -81,8 +87,11 @@ class Trained:
             content = json.loads((folder / _TRAINED).read_text(encoding="utf-8"))
             tokens = InputTokens(**{name: np.array(values) for name, values in content["input_tokens"].items()})
             settings = tuple(Setting(**s) for s in content["settings"])
+            curve = tuple(CurvePoint(*point) for point in content["curve"])
             acceptance = AcceptanceModel.load(folder / content["acceptance"]) if "acceptance" in content else None
-            trained = cls(FittedModel.load(folder / _MODEL), settings, tokens, None, acceptance, content["reason"])
+            trained = cls(
+                FittedModel.load(folder / _MODEL), settings, tokens, None, acceptance, content["reason"], curve
+            )
         except (OSError, ValueError, KeyError, TypeError) as exc:
             raise InputError(f"{folder} holds no trained model that can be read ({exc}); train it again.") from exc
         return trained, content["mlflow_run"]
@@ -116,6 +125,9 @@ def train(
     def predicted_cost(outputs: Outputs) -> NDArray[np.float64]:
         return ladder.cost_usd(tokens, outputs.output_tokens)
 
+    def cost_of_rows(rows: NDArray[np.intp], output_tokens: NDArray[np.float64]) -> NDArray[np.float64]:
+        return ladder.cost_usd(tokens[rows], output_tokens)
+
     fitted, reason = _learn(embedded.inputs, targets, folds, predicted_cost, options, run)
     cost_usd = predicted_cost(fitted.outputs)
     complete = observations.complete
@@ -127,12 +139,17 @@ def train(
         observations.cost_usd[complete],
         quality_target=options.quality_target,
     )
+    curve = learning_curve(
+        fitted.model.learner, embedded.inputs, targets, folds, cost_of_rows, random_state=options.random_state
+    )
+    for point in curve:
+        run.log_metrics({"gap_closed": point.gap_closed}, prefix="learning_curve/", step=point.n_prompts)
     evaluation = _cross_validated(fitted, cost_usd, observations, ladder, targets, settings[0], options)
     acceptance = None
     if options.cascade:
         encoder = encoder or load_encoder(options.encoder)
         acceptance = _fit_acceptance(fitted, cost_usd, observations, targets, encoder)
-    return Trained(fitted.model, settings, input_tokens, evaluation, acceptance, reason)
+    return Trained(fitted.model, settings, input_tokens, evaluation, acceptance, reason, curve)
 
 
 def _fit_acceptance(
@@ -247,7 +264,12 @@ def export_router(
 
 
 def _why(trained: Trained) -> dict[str, str]:
-    return {} if trained.reason is None else {"learner_chosen": trained.reason}
+    why = {} if trained.reason is None else {"learner_chosen": trained.reason}
+    if trained.curve:
+        why["learning_curve"] = "gap_closed " + ", ".join(
+            f"{p.gap_closed:.3f} at {p.n_prompts:,}" for p in trained.curve
+        )
+    return why
 
 
 def _git_commit() -> str | None:
