@@ -71,7 +71,16 @@ def test_importing_loads_no_extra_and_no_session(module: str) -> None:
 
 
 def test_what_production_imports_is_sorted_and_pinned() -> None:
-    assert router_ml.__all__ == ["Acceptance", "Decision", "Ladder", "Prediction", "Router", "RouterError", "Tier", "__version__"]
+    assert router_ml.__all__ == [
+        "Acceptance",
+        "Decision",
+        "Ladder",
+        "Prediction",
+        "Router",
+        "RouterError",
+        "Tier",
+        "__version__",
+    ]
 
 
 def test_all_of_it_is_there() -> None:

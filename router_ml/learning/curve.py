@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import clone
 
 from router_ml.evaluation.frontier import sweep_value
 from router_ml.evaluation.metrics import frontier_metrics
 from router_ml.learning.inputs import Inputs
 from router_ml.learning.learners import Learner
+from router_ml.learning.model import quiet_copy
 from router_ml.learning.targets import Targets, expit
 
 __all__ = ["SIZES", "CurvePoint", "learning_curve"]
@@ -67,7 +67,7 @@ def learning_curve(
             return ()
         for size in (*(s for s in SIZES if s < 0.9 * len(others)), len(others)):
             rows = np.sort(others[:size])
-            scores = clone(learner).fit(X[rows], targets.take(rows)).predict(X[held])
+            scores = quiet_copy(learner).fit(X[rows], targets.take(rows)).predict(X[held])
             sweep = sweep_value(expit(scores.quality), predicted_cost(held, np.exp(scores.log_tokens)))
             gap = frontier_metrics(sweep, targets.quality[held], targets.cost_usd[held]).gap_closed
             reached.setdefault(size if size in SIZES else 0, []).append(gap)

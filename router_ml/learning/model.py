@@ -20,7 +20,7 @@ from router_ml.learning.learners import Learner, make_learner
 from router_ml.learning.novelty import Novelty
 from router_ml.learning.targets import Outputs, Scores, Targets
 
-__all__ = ["CrossFitted", "FittedModel", "crossfit", "group_folds"]
+__all__ = ["CrossFitted", "FittedModel", "crossfit", "group_folds", "quiet_copy"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,7 @@ def crossfit(
     scores = Scores(*(np.zeros_like(targets.meets) for _ in fields(Scores)))
     for fold in np.unique(folds):
         out = folds == fold
-        fold_scores = _quiet_copy(tuned).fit(X[~out], targets.take(~out)).predict(X[out])
+        fold_scores = quiet_copy(tuned).fit(X[~out], targets.take(~out)).predict(X[out])
         for field in fields(Scores):
             getattr(scores, field.name)[out] = getattr(fold_scores, field.name)
         on_fold()
@@ -171,7 +171,7 @@ def crossfit(
     return CrossFitted(model, Outputs(*calibration.apply(scores), novelty.predict(X.features)), folds)
 
 
-def _quiet_copy(learner: Learner) -> Learner:
+def quiet_copy(learner: Learner) -> Learner:
     """An unfitted copy that reports no epochs: those of the final fit are the ones to see."""
     from sklearn.base import clone
 
