@@ -35,13 +35,12 @@ _OUTPUTS = ["p_meets", "quality", "output_tokens", "novelty"]
 _CHUNK = 1024
 """Queries of a stream that are worked on together."""
 _FEW_RUNS = 2
+"""So many runs of the graph are done sooner than threads for them are started."""
 _MAX_UNIFORM = 1024
 """Token weights of single texts are kept up to this length: 2 MB at most."""
 _MAX_ROWS, _MAX_POSITIONS = 256, 2_048
 """Prompts, and token positions with padding, in one run of the graph: enough to keep it busy, few enough for what a run
 gathers (a position is a vector of the encoder's width) to stay near the processor."""
-
-
 _ANSWERED = 16
 """Prompts whose answers go through the acceptance model together: their tokens are counted in a table each."""
 _NO_TOKENS = np.empty(0, dtype=np.int64)
@@ -50,8 +49,8 @@ _NO_TOKENS = np.empty(0, dtype=np.int64)
 class Router:
     """Decides, for each query, which tier is the cheapest that will still be good enough.
 
-    Make one with :meth:`load`. Threads may share it: the one thing that a call changes is the tokenizer's cache of words, which
-    changes no answer.
+    Make one with :meth:`load`. Threads may share it: all that a call changes are caches (of words, of token weights, the acceptance
+    model once it is asked for), which change no answer.
     """
 
     def __init__(self, artifact: Artifact, *, threads: int = 1) -> None:
@@ -331,17 +330,14 @@ class Router:
                 batches = _batches([len(i) for i in ids])
                 parts = [([ids[i] for i in rows], [n_chars[i] for i in rows]) for rows in (b.tolist() for b in batches)]
                 if len(parts) <= _FEW_RUNS and not waiting:
-                    # Threads take longer to start than this does.
                     yield self._collect(n_chars, batches, [self.run(*part) for part in parts])
                     continue
                 waiting.append((n_chars, batches, [pool.submit(self.run, *part) for part in parts]))
                 if len(waiting) > 1:
-                    yield self._collected(*waiting.popleft())
-            while waiting:
-                yield self._collected(*waiting.popleft())
-
-    def _collected(self, n_chars: list[int], batches: list[NDArray[np.intp]], runs: list[Future[Any]]) -> Prediction:
-        return self._collect(n_chars, batches, [run.result() for run in runs])
+                    n_chars, batches, runs = waiting.popleft()
+                    yield self._collect(n_chars, batches, [run.result() for run in runs])
+            for n_chars, batches, runs in waiting:
+                yield self._collect(n_chars, batches, [run.result() for run in runs])
 
     def _collect(
         self, n_chars: list[int], batches: list[NDArray[np.intp]], outputs: list[list[NDArray[np.float32]]]

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -31,7 +29,7 @@ from router_ml.core.text import render
 from router_ml.errors import ExportError, InputError
 from router_ml.evaluation.frontier import sweep_bar, sweep_value
 from router_ml.evaluation.metrics import FrontierMetrics, frontier_metrics
-from router_ml.learning.sealing import seal
+from router_ml.learning.sealing import replacing, seal
 from router_ml.traffic.split import split_by_hash
 
 __all__ = [
@@ -300,7 +298,7 @@ def compress(
     kept = np.unique(np.concatenate(ids)) if ids else None
     small, metadata = _compressed(artifact, weights, kept)
     kind = _kind(small, weights, kept)
-    with _replacing(out) as temporary:
+    with replacing(out) as temporary:
         temporary.write_bytes(seal(small, metadata, artifact.tokenizer, artifact.acceptance))
         after = Router.load(temporary)
         expected, got = _predict(before, prompts), _predict(after, prompts)
@@ -511,21 +509,6 @@ def _kind(model: onnx.ModelProto, weights: Weights | None, kept: NDArray[np.int6
 def _tolerance_of(kind: str) -> str:
     """The key of `TOLERANCES`: the weights' own is the wider one."""
     return kind if kind in TOLERANCES else kind.removeprefix("pruned ")
-
-
-@contextmanager
-def _replacing(out: Path) -> Iterator[Path]:
-    """A temporary name beside `out` that takes its place at the end, if all went well."""
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        temporary.replace(out)
-    except OSError as exc:
-        raise ExportError(f"The artifact can't be written to {out}: {exc.strerror or exc}.") from exc
-    finally:
-        if temporary.exists():
-            temporary.unlink()
 
 
 # The comparison

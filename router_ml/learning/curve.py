@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from router_ml.learning.learners import Learner
 from router_ml.learning.model import quiet_copy
 from router_ml.learning.targets import Targets, expit
 
-__all__ = ["SIZES", "CurvePoint", "learning_curve"]
+__all__ = ["SIZES", "CurvePoint", "curve_text", "learning_curve"]
 
 SIZES = (100, 300, 1_000, 3_000)
 _MIN_HELD = 40
@@ -74,3 +74,8 @@ def learning_curve(
     n_all = int(np.mean([np.sum(folds != fold) for fold in np.unique(folds)[:n_splits]]))
     points = [CurvePoint(size or n_all, float(np.mean(gaps))) for size, gaps in reached.items()]
     return tuple(sorted(points))
+
+
+def curve_text(curve: Sequence[CurvePoint]) -> str:
+    """The points in words."""
+    return ", ".join(f"{p.gap_closed:.3f} at {p.n_prompts:,}" for p in curve)

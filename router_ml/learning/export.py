@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +23,7 @@ from router_ml.learning.encoders import Encoder, ExportableEncoder
 from router_ml.learning.graph import Graph
 from router_ml.learning.inputs import InputNames, encode_inputs, tokenize
 from router_ml.learning.model import FittedModel
-from router_ml.learning.sealing import seal
+from router_ml.learning.sealing import replacing, seal
 
 if TYPE_CHECKING:
     import onnx
@@ -142,21 +141,12 @@ def export(
         if acceptance is None
         else base64.b64encode(acceptance.to_onnx().SerializeToString(deterministic=True)).decode()
     )
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(Path(path)) as temporary:
         temporary.write_bytes(seal(onnx_model, metadata, spec.json, second))
         router = Router.load(temporary)
         parity = check_parity(router, encoder, model, parity_prompts)
         if acceptance is not None:
             check_acceptance_parity(router, encoder, acceptance, parity_prompts, parity_answers)
-        temporary.replace(path)
-    except OSError as exc:
-        raise ExportError(f"The artifact can't be written to {path}: {exc.strerror or exc}.") from exc
-    finally:
-        if temporary.exists():
-            temporary.unlink()
     return parity
 
 

@@ -22,7 +22,7 @@ __all__ = ["CANDIDATES", "Candidate", "Selection", "select_learner"]
 
 CANDIDATES = ("logistic", "ngram", "stack")
 """Tried in this order, which is that of their speed when they decide."""
-MIN_COMPLETE = 40
+_MIN_COMPLETE = 40
 """Fewer prompts than this that every tier answered, and there is nothing to compare candidates on."""
 _RESAMPLES = 200
 _NORMAL_95 = 2 * 1.96
@@ -104,7 +104,7 @@ def select_learner(
     """
     complete = targets.complete
     quality, cost_usd = targets.quality[complete], targets.cost_usd[complete]
-    if len(quality) < MIN_COMPLETE or targets.n_tiers < 2:
+    if len(quality) < _MIN_COMPLETE or targets.n_tiers < 2:
         fitted = crossfit(names[0], make_learner(names[0], random_state=random_state), X, targets, folds)
         why = f"{names[0]}: only {len(quality)} prompts were answered by every tier, too few to compare learners on."
         return Selection(fitted, (), why, beats_constant=True)

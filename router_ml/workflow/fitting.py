@@ -17,7 +17,7 @@ from router_ml.core.artifact import Setting
 from router_ml.core.router import Router
 from router_ml.evaluation.summary import Evaluation
 from router_ml.ladder import Ladder
-from router_ml.learning.curve import CurvePoint
+from router_ml.learning.curve import CurvePoint, curve_text
 from router_ml.learning.encoders import load_encoder
 from router_ml.learning.export import Parity
 from router_ml.traffic.labels import count_labels
@@ -106,8 +106,7 @@ class FitResult:
         if self.reason is not None:
             lines.insert(1, f"Learner: {self.reason}")
         if self.curve:
-            reached = ", ".join(f"{p.gap_closed:.3f} at {p.n_prompts:,}" for p in self.curve)
-            lines.append(f"Learning curve, gap closed on prompts held out: {reached}")
+            lines.append(f"Learning curve, gap closed on prompts held out: {curve_text(self.curve)}")
         if self.rejects is not None:
             lines.append(f"Rejected rows: {self.traffic.rejects.height:,}, in {self.rejects}")
         if self.run_id is not None:

@@ -23,7 +23,7 @@ from router_ml.errors import InputError
 from router_ml.evaluation.summary import Evaluation, evaluate
 from router_ml.ladder import Ladder
 from router_ml.learning.acceptance import AcceptanceModel, Answers, fit_acceptance
-from router_ml.learning.curve import CurvePoint, learning_curve
+from router_ml.learning.curve import CurvePoint, curve_text, learning_curve
 from router_ml.learning.encoders import Encoder, load_encoder
 from router_ml.learning.export import InputTokens, Parity, export
 from router_ml.learning.inputs import Inputs, tokenize
@@ -74,8 +74,9 @@ class Trained:
             "settings": [asdict(s) for s in self.settings],
             "input_tokens": tokens,
             "mlflow_run": run_id,
+            "reason": self.reason,
+            "curve": self.curve,
         }
-        content |= {"reason": self.reason, "curve": self.curve}
         if self.acceptance is not None:
             content["acceptance"] = _ACCEPTANCE
         (folder / _TRAINED).write_text(json.dumps(content, indent=2), encoding="utf-8")
@@ -122,11 +123,11 @@ def train(
     input_tokens = InputTokens.fit(embedded.n_chars, observations.input_tokens)
     tokens = input_tokens.base + input_tokens.per_char * embedded.n_chars[:, None]
 
-    def predicted_cost(outputs: Outputs) -> NDArray[np.float64]:
-        return ladder.cost_usd(tokens, outputs.output_tokens)
-
-    def cost_of_rows(rows: NDArray[np.intp], output_tokens: NDArray[np.float64]) -> NDArray[np.float64]:
+    def cost_of(rows: NDArray[np.intp] | slice, output_tokens: NDArray[np.float64]) -> NDArray[np.float64]:
         return ladder.cost_usd(tokens[rows], output_tokens)
+
+    def predicted_cost(outputs: Outputs) -> NDArray[np.float64]:
+        return cost_of(slice(None), outputs.output_tokens)
 
     fitted, reason = _learn(embedded.inputs, targets, folds, predicted_cost, options, run)
     cost_usd = predicted_cost(fitted.outputs)
@@ -140,7 +141,7 @@ def train(
         quality_target=options.quality_target,
     )
     curve = learning_curve(
-        fitted.model.learner, embedded.inputs, targets, folds, cost_of_rows, random_state=options.random_state
+        fitted.model.learner, embedded.inputs, targets, folds, cost_of, random_state=options.random_state
     )
     for point in curve:
         run.log_metrics({"gap_closed": point.gap_closed}, prefix="learning_curve/", step=point.n_prompts)
@@ -266,9 +267,7 @@ def export_router(
 def _why(trained: Trained) -> dict[str, str]:
     why = {} if trained.reason is None else {"learner_chosen": trained.reason}
     if trained.curve:
-        why["learning_curve"] = "gap_closed " + ", ".join(
-            f"{p.gap_closed:.3f} at {p.n_prompts:,}" for p in trained.curve
-        )
+        why["learning_curve"] = f"gap_closed {curve_text(trained.curve)}"
     return why
 
 

@@ -54,7 +54,7 @@ def test_a_rare_token_weighs_more_than_a_common_one() -> None:
 
 
 @given(TEXTS)
-def test_rows_have_a_norm_of_one(texts: list[list[int]]) -> None:
+def test_rows_have_a_norm_of_one_at_most(texts: list[list[int]]) -> None:
     counts = NgramCounts.of(arrays(texts))
     rows = counts.tf_idf(np.ones(N_FEATURES)).toarray()
 

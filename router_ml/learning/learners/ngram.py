@@ -11,7 +11,7 @@ from sklearn.linear_model import Ridge
 
 from router_ml.learning.graph import Graph
 from router_ml.learning.inputs import InputNames, Inputs
-from router_ml.learning.learners.base import bounded_logit, difference_rows, logits_to_graph
+from router_ml.learning.learners.base import bounded_logit, difference_rows, logits_to_graph, too_few
 from router_ml.learning.ngrams import NgramCounts, add_to_graph
 from router_ml.learning.targets import Scores, Targets
 
@@ -22,8 +22,6 @@ __all__ = ["NgramLearner"]
 
 _DENSE_SCALE = 0.3
 """Norm of the standardised dense features beside the words' of 1: a tenth of the variance, for what words alone miss."""
-_MIN_ROWS = 10
-"""Fewer answers than this of a tier, and it gets a constant."""
 
 
 class NgramLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -126,15 +124,15 @@ def _fit(Z: csr_matrix, Y: NDArray[np.float64], alpha: float) -> NDArray[np.floa
     """Intercepts and weights [1 + d, T]; NaN cells are left out."""
     weights = np.zeros((1 + Z.shape[1], Y.shape[1]))
     tried = ~np.isnan(Y)
-    if tried.all() and len(Y) >= _MIN_ROWS:
+    if tried.all() and not too_few(Y):
         return _ridge(Z, Y, alpha)
     for t in range(Y.shape[1]):
         rows = tried[:, t]
-        if rows.sum() >= _MIN_ROWS:
-            weights[:, [t]] = _ridge(Z[rows], Y[rows][:, [t]], alpha)
+        known = Y[rows, t]
+        if not too_few(known):
+            weights[:, [t]] = _ridge(Z[rows], known[:, None], alpha)
         else:
             # One answer at the mean of all tiers', so that no tier is promised anything.
-            known = Y[rows, t]
             prior = float(np.nanmean(Y)) if tried.any() else 0.0
             weights[0, t] = (known.sum() + prior) / (len(known) + 1)
     return weights
