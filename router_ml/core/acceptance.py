@@ -115,7 +115,7 @@ class AcceptanceGraph:
         ids[is_token] = np.concatenate(tokens)
         feed: dict[str, NDArray[Any]] = {
             "input_ids": ids,
-            "token_weights": is_token.astype(np.float32)[:, None, :],
+            "token_weights": (is_token / np.maximum(lengths, 1)[:, None]).astype(np.float32)[:, None, :],
             "prompt_quality": quality.astype(np.float32),
             "features": features.astype(np.float32),
         }

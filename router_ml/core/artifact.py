@@ -6,12 +6,13 @@ The file is an ONNX ``ModelProto`` with four metadata properties: ``router_ml.sc
 ``router_ml.metadata`` (JSON, see :class:`Metadata`), ``router_ml.tokenizer`` (the JSON of a ``tokenizers`` file) and
 ``router_ml.sha256``, of the serialised graph, the metadata and the tokenizer: damage is found before anything is run. A fifth,
 ``router_ml.acceptance``, may hold a second ONNX model in base64 (`router_ml.core.acceptance`), which the digest then covers too:
-in the same file, a router and the model that judges its answers can't be of different versions.
+in the same file, a router and the model that judges its answers can't be of different versions. And ``router_ml.neighbours`` may hold
+a sample of the training prompts (`router_ml.core.neighbours`): ids and outcomes, no text.
 
 The graph takes ``input_ids`` [n, L] int64 and ``log_n_chars`` [n, 1] float32 (the natural logarithm of 1 + the length in
 characters, before the text is cut), and what `Metadata.inputs` names of: ``token_weights`` [n, 1, L] float32 (one over the
 number of tokens, 0 where a row is filled up), ``attention_mask`` [n, L] int64 (1, and 0 where it is filled up). It gives
-``p_meets``, ``quality``, ``output_tokens`` [n, T] and ``novelty`` [n], all float32.
+``p_meets``, ``quality``, ``output_tokens`` [n, T] and ``novelty`` [n], all float32, and with neighbours ``embedding`` [n, d].
 
 To change the format: raise `SCHEMA_VERSION`, say in CHANGELOG.md what changed, and leave reading the older one to the
 older release: an artifact is cheap to export again, and a router that misreads one is not.
@@ -28,6 +29,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from router_ml.core.decision import Policy
+from router_ml.core.guarantee import Guarantee
 from router_ml.core.text import RENDER_VERSION
 from router_ml.errors import ArtifactError
 from router_ml.ladder import Ladder
@@ -36,6 +38,7 @@ __all__ = [
     "ACCEPTANCE_KEY",
     "DIGEST_KEY",
     "METADATA_KEY",
+    "NEIGHBOURS_KEY",
     "SCHEMA_KEY",
     "SCHEMA_VERSION",
     "TOKENIZER_KEY",
@@ -46,12 +49,13 @@ __all__ = [
     "read_artifact",
 ]
 
-SCHEMA_VERSION = "2"
+SCHEMA_VERSION = "3"
 SCHEMA_KEY = "router_ml.schema"
 METADATA_KEY = "router_ml.metadata"
 TOKENIZER_KEY = "router_ml.tokenizer"
 DIGEST_KEY = "router_ml.sha256"
 ACCEPTANCE_KEY = "router_ml.acceptance"
+NEIGHBOURS_KEY = "router_ml.neighbours"
 
 # Field numbers of onnx.proto's ModelProto and StringStringEntryProto
 # (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto).
@@ -69,9 +73,9 @@ class Setting:
     ----------
     name : str
         What it is called.
-    policy : {"bar", "value"}
+    policy : {"bar", "value", "reference"}
     knob : float
-        The threshold, or `lam`.
+        The threshold, or `lam`, or the reference tier's index.
     quality, cost_usd : float or None
         Mean quality and mean cost of a call at this setting, on the prompts that it was chosen on.
     best_single_quality, best_single_cost_usd : float or None
@@ -91,8 +95,12 @@ class Setting:
 
     def __str__(self) -> str:
         """The knob with its name."""
-        knob = f"threshold {self.knob:.3f}" if self.policy == "bar" else f"lam {self.knob:.4g} (quality per USD)"
-        return f"policy {self.policy!r}, {knob}: {self.name}; guarantee: {self.guarantee}"
+        knobs = {
+            "bar": f", threshold {self.knob:.3f}",
+            "value": f", lam {self.knob:.4g} (quality per USD)",
+            "reference": "",
+        }
+        return f"policy {self.policy!r}{knobs[self.policy]}: {self.name}; guarantee: {self.guarantee}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +113,14 @@ class Metadata:
         The tiers, in the order of the graph's columns.
     bar : dict
         The bar that the labels were made with: ``{"kind", "value", "reference"}``.
+    reference : str
+        Name of the reference tier: what a promise is measured against, and where queries unlike the training traffic go.
     settings : tuple of Setting
         The first is the default.
+    guarantees : tuple of Guarantee
+        What was certified, and what could not be.
+    novelty_threshold : float or None
+        The novelty above which a query goes to the reference tier; None: never.
     input_tokens_per_char, input_tokens_base : tuple of float
         Per tier, how many input tokens a prompt of so many characters is expected to be.
     inputs : tuple of str
@@ -127,7 +141,10 @@ class Metadata:
 
     ladder: Ladder
     bar: dict[str, Any]
+    reference: str
     settings: tuple[Setting, ...]
+    guarantees: tuple[Guarantee, ...]
+    novelty_threshold: float | None
     input_tokens_per_char: tuple[float, ...]
     input_tokens_base: tuple[float, ...]
     inputs: tuple[str, ...]
@@ -144,6 +161,11 @@ class Metadata:
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         values["ladder"] = self.ladder.to_dicts()
         values["settings"] = [dataclasses.asdict(s) for s in self.settings]
+        # JSON has no infinity.
+        values["guarantees"] = [
+            dataclasses.asdict(g) | {"rows_needed": None if g.rows_needed == float("inf") else g.rows_needed}
+            for g in self.guarantees
+        ]
         return json.dumps(values, sort_keys=True, ensure_ascii=False, allow_nan=False)
 
     @classmethod
@@ -153,6 +175,10 @@ class Metadata:
             values = json.loads(text)
             values["ladder"] = Ladder.from_dicts(values["ladder"])
             values["settings"] = tuple(Setting(**s) for s in values["settings"])
+            values["guarantees"] = tuple(
+                Guarantee(**g | {"rows_needed": float("inf") if g["rows_needed"] is None else g["rows_needed"]})
+                for g in values["guarantees"]
+            )
             for name in ("input_tokens_per_char", "input_tokens_base", "inputs"):
                 values[name] = tuple(values[name])
             metadata = cls(**values)
@@ -163,6 +189,7 @@ class Metadata:
             not metadata.settings
             or len(metadata.input_tokens_base) != n_tiers
             or len(metadata.input_tokens_per_char) != n_tiers
+            or metadata.reference not in metadata.ladder.names
         ):
             raise ArtifactError("The artifact's metadata contradict one another; export it again.")
         return metadata
@@ -170,18 +197,21 @@ class Metadata:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A verified artifact: the model's bytes, the metadata, the tokenizer's JSON, and the acceptance model in base64 (empty: none)."""
+    """A verified artifact: the model's bytes, the metadata, the tokenizer's JSON, and in base64 the acceptance model and the neighbours (empty: none)."""
 
     model: bytes
     metadata: Metadata
     tokenizer: str
     acceptance: str = ""
+    neighbours: str = ""
 
 
-def content_digest(graph: bytes | memoryview, metadata: str, tokenizer: str, acceptance: str = "") -> str:
-    """SHA-256, in hexadecimal, of the serialised graph, the metadata, the tokenizer and, where there is one, the acceptance model."""
+def content_digest(
+    graph: bytes | memoryview, metadata: str, tokenizer: str, acceptance: str = "", neighbours: str = ""
+) -> str:
+    """SHA-256, in hexadecimal, of the serialised graph, and of the texts that the artifact holds beside it."""
     digest = hashlib.sha256(graph)
-    for text in (metadata, tokenizer, *((acceptance,) if acceptance else ())):
+    for text in (metadata, tokenizer, acceptance, neighbours):
         digest.update(hashlib.sha256(text.encode("utf-8", "replace")).digest())
     return digest.hexdigest()
 
@@ -228,8 +258,9 @@ def _verify(model: bytes) -> Artifact:
         )
     if not {METADATA_KEY, TOKENIZER_KEY, DIGEST_KEY} <= properties.keys():
         raise ArtifactError("The artifact lacks its metadata or its tokenizer: it is damaged. Export or copy it again.")
-    acceptance = properties.get(ACCEPTANCE_KEY, "")
-    if content_digest(graph, properties[METADATA_KEY], properties[TOKENIZER_KEY], acceptance) != properties[DIGEST_KEY]:
+    texts = properties[METADATA_KEY], properties[TOKENIZER_KEY]
+    parts = properties.get(ACCEPTANCE_KEY, ""), properties.get(NEIGHBOURS_KEY, "")
+    if content_digest(graph, *texts, *parts) != properties[DIGEST_KEY]:
         raise ArtifactError(
             "The artifact's content doesn't have the hash that it states: it is damaged. Copy it again."
         )
@@ -239,7 +270,7 @@ def _verify(model: bytes) -> Artifact:
             f"The artifact was trained on text rendering {metadata.render_version!r}; this release renders "
             f"{RENDER_VERSION!r}. Fit it again with this release."
         )
-    return Artifact(model, metadata, properties[TOKENIZER_KEY], acceptance)
+    return Artifact(model, metadata, properties[TOKENIZER_KEY], *parts)
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:

@@ -171,7 +171,7 @@ def _latency(router: Router, prompt: str, tokens: int, calls: int) -> Latency:
         for part in (
             lambda: bounded(prompt),
             lambda: router.tokenizer.encode(text),
-            lambda: router.run(ids, [n_chars]),
+            lambda: router.inference.run(ids, [n_chars]),
         )
     )
     rest = max(float(np.median(whole)) - rendering - tokenizing - running, 0.0)

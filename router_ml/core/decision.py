@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 __all__ = ["Decision", "Policy", "Prediction"]
 
-Policy = Literal["bar", "value"]
+Policy = Literal["bar", "value", "reference"]
 
 
 class Decision(NamedTuple):
@@ -28,12 +28,16 @@ class Decision(NamedTuple):
     cost_usd : float
         Expected cost of the call.
     policy : str
-        ``"bar"`` or ``"value"``.
+        ``"bar"``, ``"value"`` or ``"reference"``.
     knob : float
-        The threshold, or `lam`, that was used.
+        The threshold, or `lam`, that was used; the reference tier's index.
     reason : str
         ``"meets_bar"``: the cheapest tier that reaches the threshold; ``"none_meets_bar"``: none reaches it, so the
-        likeliest; ``"best_value"``: the best quality for its cost; ``"only_tier"``: no other tier may take the query.
+        likeliest; ``"best_value"``: the best quality for its cost; ``"reference"``: the reference tier, or where that may not take
+        the query, the one of best expected quality; ``"novel"``: the same, since the query is unlike the training traffic;
+        ``"only_tier"``: no other tier may take the query.
+    novelty : float
+        How unlike the training traffic the query is; about 1 on that traffic itself.
     """
 
     tier: str
@@ -44,6 +48,7 @@ class Decision(NamedTuple):
     policy: str
     knob: float
     reason: str
+    novelty: float
 
     @property
     def explanation(self) -> str:
@@ -60,6 +65,10 @@ class Decision(NamedTuple):
                 )
             case "best_value":
                 return f"{self.tier} has the best expected quality ({self.quality:.2f}) for its cost (${self.cost_usd:.6f})."
+            case "reference":
+                return f"{self.tier} is the reference tier, or the best that may stand in for it."
+            case "novel":
+                return f"The query is unlike the training traffic (novelty {self.novelty:.2g}), so it goes to the safe tier, {self.tier}."
             case _:
                 return f"{self.tier} is the only tier that may take this query."
 
@@ -89,3 +98,7 @@ class Prediction:
     def concatenate(cls, parts: Sequence[Self]) -> Self:
         """The parts, one after the other."""
         return cls(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)))
+
+    def take(self, rows: slice | NDArray[np.intp] | NDArray[np.bool_]) -> Self:
+        """The given prompts only."""
+        return type(self)(*(getattr(self, f.name)[rows] for f in fields(self)))

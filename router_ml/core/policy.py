@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from router_ml.core.decision import Policy
 
-__all__ = ["choose", "choose_by_bar", "choose_by_value"]
+__all__ = ["choose", "choose_by_bar", "choose_by_value", "choose_reference"]
 
 
 def choose(
@@ -18,10 +18,23 @@ def choose(
     cost_usd: NDArray[np.floating],
     allowed: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.intp]:
-    """:func:`choose_by_bar` or :func:`choose_by_value`, by the policy's name; arrays [n, T]."""
+    """The choice of a policy, by its name: :func:`choose_by_bar`, :func:`choose_by_value`, :func:`choose_reference`; arrays [n, T]."""
     if policy == "bar":
         return choose_by_bar(p_meets, knob, allowed)
+    if policy == "reference":
+        return choose_reference(quality, int(knob), allowed)
     return choose_by_value(quality, cost_usd, knob, allowed)
+
+
+def choose_reference(
+    quality: NDArray[np.floating], reference: int, allowed: NDArray[np.bool_] | None = None
+) -> NDArray[np.intp]:
+    """The tier of index `reference` for each of n prompts; where it isn't allowed, the allowed tier of best expected quality."""
+    chosen = np.full(len(quality), reference, dtype=np.intp)
+    if allowed is None:
+        return chosen
+    mask = np.broadcast_to(allowed, quality.shape)
+    return np.where(mask[:, reference], chosen, np.where(mask, quality, -np.inf).argmax(axis=1))
 
 
 def choose_by_bar(

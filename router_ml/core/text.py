@@ -22,20 +22,23 @@ __all__ = [
     "render",
 ]
 
-RENDER_VERSION = "2"
+RENDER_VERSION = "3"
 """Raise it whenever the same query would give another text: an artifact is refused by a core that renders otherwise."""
 
 HEAD_CHARS = 6144
 TAIL_CHARS = 2048
 MAX_CHARS = HEAD_CHARS + TAIL_CHARS
-"""A longer text keeps its head and its tail: instructions stand at either end, and a bound keeps a decision's time fixed."""
+"""A longer text keeps its head and its tail: instructions stand at either end, and a bound keeps a decision's time fixed.
+
+So many characters, and so many bytes in UTF-8: a tokenizer's time goes by bytes, of which a Chinese character has three.
+"""
 
 Message = Mapping[str, Any]
 Query = str | Sequence[Message]
 
 
 class Rendered(NamedTuple):
-    """The text that is embedded (at most `MAX_CHARS` characters and a line break) and its length before it was cut."""
+    """The text that is embedded (at most `MAX_CHARS` characters or bytes, and a line break) and its length before it was cut."""
 
     text: str
     n_chars: int
@@ -52,8 +55,8 @@ def render(query: Query) -> Rendered:
     Returns
     -------
     Rendered
-        The text, cut to its first `HEAD_CHARS` and last `TAIL_CHARS` characters, with single spaces for all white space, and
-        its whole length before that.
+        The text, of more than `MAX_CHARS` bytes in UTF-8 the whole characters within the first `HEAD_CHARS` and the last
+        `TAIL_CHARS` of them, with single spaces for all white space; and its whole length in characters before that.
 
     Raises
     ------
@@ -75,19 +78,27 @@ def bounded(query: Query) -> Rendered:
     n_chars = len(text)
     if n_chars > MAX_CHARS:
         text = text[:HEAD_CHARS] + "\n" + text[-TAIL_CHARS:]
+    if not text.isascii():
+        text = _within_bytes(text)
     if not text or text.isspace():
         raise QueryError("The query is empty; it needs some text to route by.")
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError as exc:
-            raise QueryError(
-                f"The query isn't valid Unicode: a lone surrogate U+{ord(text[exc.start]):04X} at character {exc.start}. "
-                "Decode it as UTF-8 before you route it."
-            ) from exc
     if "\0" in text:
         raise QueryError("The query holds NUL characters, so it is binary data; only text can be routed.")
     return Rendered(text, n_chars)
+
+
+def _within_bytes(text: str) -> str:
+    try:
+        encoded = text.encode()
+    except UnicodeEncodeError as exc:
+        raise QueryError(
+            f"The query isn't valid Unicode: a lone surrogate U+{ord(text[exc.start]):04X} at character {exc.start}. "
+            "Decode it as UTF-8 before you route it."
+        ) from exc
+    if len(encoded) <= MAX_CHARS:
+        return text
+    # What is cut in two at either end is left out.
+    return "\n".join(end.decode(errors="ignore") for end in (encoded[:HEAD_CHARS], encoded[-TAIL_CHARS:]))
 
 
 def conversation_text(query: Query) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from router_ml.evaluation.bootstrap import BootstrapResult, Difference, Interval, RouterIntervals, paired_bootstrap
-from router_ml.evaluation.calibration import Reliability, brier, ece, reliability
+from router_ml.evaluation.calibration import CalibrationError, Reliability, brier, calibration_error, ece, reliability
 from router_ml.evaluation.controls import Row, summary_table
 from router_ml.evaluation.figures import (
     confusion_figure,
@@ -32,6 +32,7 @@ from router_ml.evaluation.two_tier import TwoTier, two_tier_metrics
 
 __all__ = [
     "BootstrapResult",
+    "CalibrationError",
     "Confusion",
     "Difference",
     "Evaluation",
@@ -49,6 +50,7 @@ __all__ = [
     "aiq",
     "best_single",
     "brier",
+    "calibration_error",
     "confusion_figure",
     "constant",
     "cost_range",

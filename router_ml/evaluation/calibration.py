@@ -8,12 +8,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from router_ml.errors import InputError
+from router_ml.evaluation.bootstrap import Interval
 from router_ml.evaluation.inputs import FloatArray, as_vector
 
-__all__ = ["Reliability", "brier", "ece", "reliability", "wilson_interval"]
+__all__ = ["CalibrationError", "Reliability", "brier", "calibration_error", "ece", "reliability", "wilson_interval"]
 
 # The 97.5 % point of the standard normal distribution.
 _Z_95 = 1.959963984540054
+_N_DRAWS = 400
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +41,80 @@ class Reliability:
     high: FloatArray
 
 
+@dataclass(frozen=True, eq=False)
+class CalibrationError:
+    """How far a tier's probabilities are off, with 95 % intervals, and what would be seen if they were exact.
+
+    Attributes
+    ----------
+    ece, brier : Interval
+        All NaN where nothing was observed.
+    floor : float
+        Expected ECE of a perfectly calibrated predictor with these p and so many rows.
+    floor_high : float
+        19 of 20 perfectly calibrated predictors show less; only an ECE above it says that p is off.
+    """
+
+    ece: Interval
+    brier: Interval
+    floor: float
+    floor_high: float
+
+
+def calibration_error(
+    p: ArrayLike, y: ArrayLike, n_bins: int = 15, *, random_state: int | np.random.Generator | None
+) -> CalibrationError:
+    """ECE and Brier score with intervals, and the ECE that noise alone makes.
+
+    Parameters
+    ----------
+    p, y, n_bins
+        See `ece`; the y observed are 0 or 1.
+    random_state : int, Generator or None
+        Draws outcomes from p, 400 times, for the floor.
+
+    Raises
+    ------
+    InputError
+        See `reliability`.
+
+    Notes
+    -----
+    The interval of the ECE is of ``sum_k |m_k|`` with ``m_k`` the expected sum of ``(y - p) / n`` over bin k, given p. A
+    bootstrap fails here: resampling adds noise to noise, and where p is exact its percentile interval never holds 0. But if
+    ``e_k`` is the noise in bin k, then ``sum |m_k + e_k| - sum |m_k|`` is at most ``sum |e_k|``, which is what the draws
+    simulate, and at least ``sum sign(m_k) e_k``, which has a mean of 0 and, whatever the signs, the variance of the mean of y.
+    The lower end takes the 97.5 % point of the one, the upper end that of the other, so together they cover at least 95 %.
+
+    Examples
+    --------
+    >>> found = calibration_error(np.full(400, 0.5), np.arange(400) < 230, random_state=0)
+    >>> round(found.ece.estimate, 3), round(found.floor, 2), found.ece.low > 0
+    (0.075, 0.02, True)
+    """
+    p_seen, y_seen = _observed(p, y)
+    nan = float("nan")
+    if not p_seen.size:
+        nothing = Interval(nan, nan, nan)
+        return CalibrationError(nothing, nothing, nan, nan)
+    n, bins, rng = p_seen.size, _equal_mass_bins(p_seen, n_bins), np.random.default_rng(random_state)
+
+    def off(happened: FloatArray) -> float:
+        return float(np.abs(np.bincount(bins, weights=happened - p_seen)).sum()) / n
+
+    error, floor = off(y_seen), np.sort([off((rng.random(n) < p_seen).astype(float)) for _ in range(_N_DRAWS)])
+    observed = np.bincount(bins, weights=y_seen)[bins] / np.bincount(bins)[bins]
+    half = _Z_95 * float(np.sqrt((observed * (1 - observed)).sum())) / n
+    loss = (p_seen - y_seen) ** 2
+    half_brier = _Z_95 * float(loss.std()) / np.sqrt(n)
+    return CalibrationError(
+        Interval(error, max(0.0, error - float(np.quantile(floor, 0.975))), min(1.0, error + half)),
+        Interval(float(loss.mean()), max(0.0, float(loss.mean() - half_brier)), float(loss.mean() + half_brier)),
+        float(floor.mean()),
+        float(np.quantile(floor, 0.95)),
+    )
+
+
 def ece(p: ArrayLike, y: ArrayLike, n_bins: int = 15) -> float:
     """Expected calibration error: the mean |observed - predicted| over bins of equal mass, weighted by count.
 
@@ -55,7 +131,7 @@ def ece(p: ArrayLike, y: ArrayLike, n_bins: int = 15) -> float:
     -------
     float
         In [0, 1]; NaN where nothing was observed. Not 0 for a perfect p: noise alone makes it about
-        ``0.4 * sqrt(n_bins / n)`` for p near 0.5.
+        ``0.4 * sqrt(n_bins / n)`` for p near 0.5; see `calibration_error`.
 
     References
     ----------
@@ -100,12 +176,8 @@ def reliability(p: ArrayLike, y: ArrayLike, n_bins: int = 15) -> Reliability:
     InputError
         Different lengths, p outside [0, 1] or NaN, y outside [0, 1], or n_bins < 1.
     """
-    if n_bins < 1:
-        raise InputError(f"n_bins is {n_bins}; needed at least 1.")
     p_seen, y_seen = _observed(p, y)
-    _, tie, ties = np.unique(p_seen, return_inverse=True, return_counts=True)
-    mid_rank = (ties.cumsum() - ties / 2)[tie]  # in (0, n)
-    bins = np.minimum((mid_rank / max(p_seen.size, 1) * n_bins).astype(int), n_bins - 1)
+    bins = _equal_mass_bins(p_seen, n_bins)
     count = np.bincount(bins, minlength=n_bins)
     filled = count > 0
     count = count[filled]
@@ -126,6 +198,15 @@ def wilson_interval(share: FloatArray, count: NDArray[np.int64]) -> tuple[FloatA
     centre = (share + z2_n / 2) / (1 + z2_n)
     half = _Z_95 * np.sqrt(share * (1 - share) / count + z2_n / (4 * count)) / (1 + z2_n)
     return np.maximum(centre - half, 0.0), np.minimum(centre + half, 1.0)
+
+
+def _equal_mass_bins(p: FloatArray, n_bins: int) -> NDArray[np.int64]:
+    """The bin in 0 to n_bins - 1 of each of p [n], by the mean rank of those equal to it."""
+    if n_bins < 1:
+        raise InputError(f"n_bins is {n_bins}; needed at least 1.")
+    _, tie, ties = np.unique(p, return_inverse=True, return_counts=True)
+    mid_rank = (ties.cumsum() - ties / 2)[tie]  # in (0, n)
+    return np.minimum((mid_rank / max(p.size, 1) * n_bins).astype(np.int64), n_bins - 1)
 
 
 def _observed(p: ArrayLike, y: ArrayLike) -> tuple[FloatArray, FloatArray]:

@@ -62,12 +62,13 @@ def html_report(
 
 def text_report(evaluation: Evaluation) -> str:
     """Plain text with aligned tables, the headline first; ends in a newline."""
-    parts = [_wrapped(evaluation.headline)]
-    parts += [_as_text(table) for table in tables(evaluation)]
+    parts = [wrapped(evaluation.headline)]
+    parts += [table_text(table) for table in tables(evaluation)]
     return "\n\n".join(parts) + "\n"
 
 
-def _as_text(table: Table) -> str:
+def table_text(table: Table) -> str:
+    """A table with aligned columns, its title first and its note last."""
     cells = [table.columns, *table.rows]
     widths = [max(len(row[k]) for row in cells) for k in range(len(table.columns))]
 
@@ -81,10 +82,10 @@ def _as_text(table: Table) -> str:
     rule = "  ".join("-" * width for width in widths)
     lines = [table.title.upper(), line(table.columns), rule, *(line(row) for row in table.rows)]
     if table.note:
-        lines.append(_wrapped(table.note))
+        lines.append(wrapped(table.note))
     return "\n".join(lines)
 
 
-def _wrapped(text: str) -> str:
+def wrapped(text: str) -> str:
     """Lines of at most 100 characters that part neither a figure from its % nor a name at its hyphens."""
     return textwrap.fill(text.replace(" %", "\0%"), _WIDTH, break_on_hyphens=False).replace("\0", " ")

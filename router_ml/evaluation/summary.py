@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from router_ml.evaluation.bootstrap import ZERO_ROUTER, BootstrapResult, Interval, paired_bootstrap
-from router_ml.evaluation.calibration import Reliability, brier, ece, reliability
+from router_ml.evaluation.calibration import CalibrationError, Reliability, calibration_error, reliability
 from router_ml.evaluation.cascade import CascadeFigures
 from router_ml.evaluation.controls import Row, summary_table
 from router_ml.evaluation.frontier import Hull, Points, Sweep, hull, points, sweep_bar, sweep_value
@@ -43,9 +43,18 @@ class TierCalibration:
 
     tier: str
     n: int
-    ece: float
-    brier: float
+    error: CalibrationError
     reliability: Reliability
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error, over 15 bins of equal mass."""
+        return self.error.ece.estimate
+
+    @property
+    def brier(self) -> float:
+        """Brier score."""
+        return self.error.brier.estimate
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,7 +213,7 @@ def evaluate(
         tier_points=Points(price.mean(axis=0), good.mean(axis=0)),
         controls=tuple(controls),
         two_tier=two_tier_metrics(good_hat[:, best] - good_hat[:, 0], good[:, 0], good[:, best]),
-        calibration=tuple(_calibration(name, p_hat[:, t], met[:, t]) for t, name in enumerate(tiers)),
+        calibration=tuple(_calibration(name, p_hat[:, t], met[:, t], random_state) for t, name in enumerate(tiers)),
         slices=tuple(slice_rows(slices or {}, good, price, chosen, labels, best)),
         confusion=confusion(labels, chosen, tiers),
     )
@@ -226,8 +235,11 @@ def _settings(value: Sweep, p_hat: FloatArray, good: FloatArray, price: FloatArr
     return named
 
 
-def _calibration(tier: str, p: FloatArray, y: FloatArray) -> TierCalibration:
-    return TierCalibration(tier, int((~np.isnan(y)).sum()), ece(p, y), brier(p, y), reliability(p, y))
+def _calibration(
+    tier: str, p: FloatArray, y: FloatArray, random_state: int | np.random.Generator | None
+) -> TierCalibration:
+    error = calibration_error(p, y, random_state=random_state)
+    return TierCalibration(tier, int((~np.isnan(y)).sum()), error, reliability(p, y))
 
 
 def _thinned(curve: Hull) -> Hull:

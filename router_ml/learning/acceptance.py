@@ -282,9 +282,7 @@ def _stacked_idf(counts: Sequence[NgramCounts], seen: NDArray[np.bool_]) -> NDAr
     from scipy.sparse import vstack
 
     there = [(c, seen[:, t]) for t, c in enumerate(counts)]
-    return NgramCounts(
-        *(vstack([getattr(c, k)[rows] for c, rows in there]) for k in ("sublinear", "square"))
-    ).inverse_frequency()
+    return NgramCounts(vstack([c.counts[rows] for c, rows in there])).inverse_frequency()
 
 
 def _word_targets(move: NDArray[np.float64], tier: int) -> NDArray[np.float64]:

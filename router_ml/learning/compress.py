@@ -299,7 +299,7 @@ def compress(
     small, metadata = _compressed(artifact, weights, kept)
     kind = _kind(small, weights, kept)
     with replacing(out) as temporary:
-        temporary.write_bytes(seal(small, metadata, artifact.tokenizer, artifact.acceptance))
+        temporary.write_bytes(seal(small, metadata, artifact.tokenizer, artifact.acceptance, artifact.neighbours))
         after = Router.load(temporary)
         expected, got = _predict(before, prompts), _predict(after, prompts)
         difference = _difference(before, expected, got)

@@ -14,6 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router_ml.core.artifact import Metadata, Setting
+from router_ml.core.guarantee import Guarantee
+from router_ml.core.inference import EMBEDDING
+from router_ml.core.neighbours import Neighbours
 from router_ml.core.policy import choose
 from router_ml.core.router import Router
 from router_ml.errors import ExportError
@@ -74,8 +77,8 @@ class Parity:
     agreement: float
 
 
-def build_graph(encoder: Encoder, model: FittedModel, n_tiers: int) -> onnx.ModelProto:
-    """The whole graph, from token ids to outputs.
+def build_graph(encoder: Encoder, model: FittedModel, n_tiers: int, *, with_embedding: bool = False) -> onnx.ModelProto:
+    """The whole graph, from token ids to outputs; the embedding is one of them where that is asked for.
 
     Raises
     ------
@@ -90,11 +93,14 @@ def build_graph(encoder: Encoder, model: FittedModel, n_tiers: int) -> onnx.Mode
     graph = Graph()
     for name in encoder.tokenizer_spec().inputs:
         graph.input(name, *_INPUTS[name])
-    x = graph.node("Concat", encoder.to_graph(graph), "log_n_chars", axis=1)
+    embedding = encoder.to_graph(graph)
+    x = graph.node("Concat", embedding, "log_n_chars", axis=1)
     outputs, novelty = model.to_graph(graph, InputNames(x, "input_ids", _token_weights(graph, encoder)))
     for name, value in zip(("p_meets", "quality", "output_tokens"), outputs, strict=True):
         graph.output(value, name, ["n", n_tiers])
     graph.output(novelty, "novelty", ["n"])
+    if with_embedding:
+        graph.output(embedding, EMBEDDING, ["n", "width"])
     return graph.model()
 
 
@@ -105,7 +111,11 @@ def export(
     *,
     ladder: Ladder,
     bar: dict[str, Any],
+    reference: str,
     settings: Sequence[Setting],
+    guarantees: Sequence[Guarantee] = (),
+    novelty_threshold: float | None = None,
+    neighbours: Neighbours | None = None,
     input_tokens: InputTokens,
     provenance: dict[str, Any],
     parity_prompts: Sequence[str],
@@ -122,13 +132,16 @@ def export(
         If the encoder can't be exported, or the artifact differs by more than 1e-4 in a `p_meets` or decides otherwise on
         more than 1 prompt in 10,000.
     """
-    onnx_model = build_graph(encoder, model, len(ladder))
+    onnx_model = build_graph(encoder, model, len(ladder), with_embedding=neighbours is not None)
     assert isinstance(encoder, ExportableEncoder)  # build_graph has seen to it
     spec = encoder.tokenizer_spec()
     metadata = Metadata(
         ladder=ladder,
         bar=bar,
+        reference=reference,
         settings=tuple(settings),
+        guarantees=tuple(guarantees),
+        novelty_threshold=novelty_threshold,
         input_tokens_per_char=tuple(input_tokens.per_char.tolist()),
         input_tokens_base=tuple(input_tokens.base.tolist()),
         encoder={"name": encoder.name, "sha256": encoder.fingerprint},
@@ -142,7 +155,8 @@ def export(
         else base64.b64encode(acceptance.to_onnx().SerializeToString(deterministic=True)).decode()
     )
     with replacing(Path(path)) as temporary:
-        temporary.write_bytes(seal(onnx_model, metadata, spec.json, second))
+        third = "" if neighbours is None else neighbours.to_text()
+        temporary.write_bytes(seal(onnx_model, metadata, spec.json, second, third))
         router = Router.load(temporary)
         parity = check_parity(router, encoder, model, parity_prompts)
         if acceptance is not None:

@@ -42,13 +42,11 @@ class FittedModel:
 
     def predict(self, X: Inputs) -> Outputs:
         """Outputs for n prompts."""
-        return Outputs(*self.calibration.apply(self.learner.predict(X)), self.novelty.predict(X.features))
+        return Outputs(*self.calibration.apply(self.learner.predict(X)), self.novelty.predict(X.tokens))
 
     def to_graph(self, graph: Graph, x: InputNames) -> tuple[tuple[str, str, str], str]:
         """Add the model to a graph; gives the names of its calibrated outputs and of the novelty."""
-        return self.calibration.to_graph(graph, self.learner.to_graph(graph, x)), self.novelty.to_graph(
-            graph, x.features
-        )
+        return self.calibration.to_graph(graph, self.learner.to_graph(graph, x)), self.novelty.to_graph(graph, x)
 
     @property
     def params(self) -> dict[str, Any]:
@@ -166,9 +164,9 @@ def crossfit(
             getattr(scores, field.name)[out] = getattr(fold_scores, field.name)
         on_fold()
     calibration = Calibration.fit(scores, targets)
-    novelty = Novelty.fit(X.features)
+    novelty, held_out_novelty = Novelty.crossfit(X.tokens, folds)
     model = FittedModel(name, tuned.fit(X, targets), calibration, novelty)
-    return CrossFitted(model, Outputs(*calibration.apply(scores), novelty.predict(X.features)), folds)
+    return CrossFitted(model, Outputs(*calibration.apply(scores), held_out_novelty), folds)
 
 
 def quiet_copy(learner: Learner) -> Learner:

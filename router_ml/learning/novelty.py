@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -9,71 +10,93 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router_ml.learning.graph import Graph
+from router_ml.learning.inputs import InputNames
+from router_ml.learning.pairs import N_PAIRS, add_pairs_to_graph, pair_ids
 
-__all__ = ["Novelty"]
+__all__ = ["EXPECTED_SHARE", "Novelty"]
 
-_N_DIRECTIONS = 32
-_N_FOLDS = 10
-_MIN_VARIANCE = 1e-3
-"""Of a direction, as a share of the mean one: below that is noise, or too few prompts to see any."""
+EXPECTED_SHARE = 0.03
+"""Of traffic like the training traffic, at most so much is expected to be above the threshold."""
+_PRIOR = 0.5
+"""Added to each count of prompts: a pair that was never seen counts as seen in half of one."""
+_MIN_MEAN = 0.01
+"""Mean surprisal where all prompts are alike is taken to be this: of a hundredth of the pairs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Novelty:
-    """Mahalanobis distance within the directions along which the training prompts vary least.
+    """Mean surprisal of a prompt's pairs of neighbouring tokens: minus the logarithm of the share of training prompts with that pair.
 
-    Squared, and divided by its mean on prompts that it wasn't fitted to, so that it is about 1 on traffic of the same kind.
-    What training traffic has in common stands in its minor components, so that departing there is telling; one small
-    product and a sum are all the cost.
-
-    References
-    ----------
-    Shyu, Chen, Sarinnapakorn, Chang: A novel anomaly detection scheme based on principal component classifier (2003),
-    the minor components' half of it.
+    Scaled to a mean of 1 on prompts of the training traffic that it wasn't fitted to. A prompt without tokens has a novelty
+    of 0: there is nothing to tell by (an encoder that embeds over the network gives none, so it says 0 of all).
 
     Attributes
     ----------
-    weight : array [d, k]
-    intercept : array [k]
-        The squared norm of ``x @ weight + intercept`` is the novelty.
+    surprisal : array [N_PAIRS]
+        Of each pair; >= 0.
+    threshold : float
+        At most 3 % of traffic like the training traffic is above it.
+
+    Notes
+    -----
+    The threshold is the novelty of rank ``ceil(0.97 (n + 1))`` among n prompts, each measured without its own fold: were the
+    measure the same in all folds, a new exchangeable prompt would be above it with a probability of at most 3 %. With all
+    prompts to count in, new ones surprise a little less than held-out ones did, which errs to the same side. Where the rank
+    is beyond n (n < 33) it is the largest novelty that there can be, so that nothing is above it.
+
+    References
+    ----------
+    Vovk, Gammerman, Shafer: Algorithmic Learning in a Random World (2005), conformal prediction, for the rank.
     """
 
-    weight: NDArray[np.float64]
-    intercept: NDArray[np.float64]
+    surprisal: NDArray[np.float64]
+    threshold: float
 
     @classmethod
-    def fit(cls, X: NDArray[np.float32]) -> Self:
-        """Fit to features [n, d]."""
-        fold = np.arange(len(X)) % _N_FOLDS
-        splits = [(X[fold != k], X[fold == k]) for k in range(min(_N_FOLDS, len(X)))] if len(X) > 1 else [(X, X)]
-        held_out = np.concatenate([_squared_norm(there, *_whitening(here)) for here, there in splits])
-        root = 1 / np.sqrt(max(float(held_out.mean()), 1e-9))
-        weight, intercept = _whitening(X)
-        return cls(weight * root, intercept * root)
+    def crossfit(
+        cls, tokens: Sequence[NDArray[np.integer]], folds: NDArray[np.intp]
+    ) -> tuple[Self, NDArray[np.float64]]:
+        """Fit to the token ids of n prompts; gives also the novelty [n] of each, measured without its fold.
 
-    def predict(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Novelty of features [n, d]; shape [n], >= 0."""
-        return _squared_norm(X, self.weight, self.intercept)
+        Parameters
+        ----------
+        tokens : sequence of n arrays of int
+        folds : array [n] of int
+            Prompts that are nearly the same, or of one session, have to be in the same fold.
+        """
+        _, fold = np.unique(folds, return_inverse=True)
+        pairs = [pair_ids(t) for t in tokens]
+        seen = np.zeros((fold.max() + 1, N_PAIRS))
+        for k, ids in zip(fold, pairs, strict=True):
+            seen[k, np.unique(ids)] += 1
+        total, sizes = seen.sum(axis=0), np.bincount(fold)
+        tables = [_surprisal(total - s, len(pairs) - n) for s, n in zip(seen, sizes, strict=True)]
+        held_out = np.array([_mean(tables[k], ids) for k, ids in zip(fold, pairs, strict=True)])
+        scale = 1 / max(float(held_out.mean()), _MIN_MEAN)
+        return cls(_surprisal(total, len(pairs)) * scale, _threshold(held_out) * scale), held_out * scale
 
-    def to_graph(self, graph: Graph, x: str) -> str:
+    def predict(self, tokens: Sequence[NDArray[np.integer]]) -> NDArray[np.float64]:
+        """Novelty of n prompts by their token ids; shape [n], >= 0."""
+        return np.array([_mean(self.surprisal, pair_ids(t)) for t in tokens])
+
+    def to_graph(self, graph: Graph, x: InputNames) -> str:
         """The same in a graph; gives the name of the output [n]."""
-        axis = graph.constant(np.array([1], dtype=np.int64))
-        return graph.node("ReduceSumSquare", graph.linear(x, self.weight, self.intercept), axis, keepdims=0)
+        found = graph.node("Gather", graph.floats(self.surprisal[:, None]), add_pairs_to_graph(graph, x.input_ids))
+        mean = graph.node("MatMul", x.token_weights, found)
+        return graph.node("Squeeze", mean, graph.constant(np.array([1, 2], dtype=np.int64)))
 
 
-def _whitening(X: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Weight [d, k] and intercept [k] of the whitened minor components."""
-    mean = X.mean(axis=0, dtype=np.float64)
-    centred = X - mean
-    variances, directions = np.linalg.eigh(centred.T @ centred / len(X))
-    k = min(_N_DIRECTIONS, X.shape[1])
-    floor = max(_MIN_VARIANCE * float(variances.mean()), 1e-12)
-    weight = directions[:, :k] / np.sqrt(np.maximum(variances[:k], floor))
-    return weight, -mean @ weight
+def _surprisal(n_seen: NDArray[np.float64], n: int) -> NDArray[np.float64]:
+    """As a share of the surprisal of what was never seen, in [0, 1]: so it hardly depends on how many prompts there were."""
+    most = np.log((n + _PRIOR) / _PRIOR)
+    share: NDArray[np.float64] = np.log((n + _PRIOR) / (n_seen + _PRIOR)) / max(most, 1e-9)
+    return share
 
 
-def _squared_norm(
-    X: NDArray[np.float32], weight: NDArray[np.float64], intercept: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    distance: NDArray[np.float64] = ((X @ weight + intercept) ** 2).sum(axis=1)
-    return distance
+def _mean(surprisal: NDArray[np.float64], pairs: NDArray[np.int64]) -> float:
+    return float(surprisal[pairs].mean()) if len(pairs) else 0.0
+
+
+def _threshold(held_out: NDArray[np.float64]) -> float:
+    rank = int(np.ceil((1 - EXPECTED_SHARE) * (len(held_out) + 1)))
+    return float(np.sort(held_out)[rank - 1]) if rank <= len(held_out) else 1.0

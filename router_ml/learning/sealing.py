@@ -12,6 +12,7 @@ from router_ml.core.artifact import (
     ACCEPTANCE_KEY,
     DIGEST_KEY,
     METADATA_KEY,
+    NEIGHBOURS_KEY,
     SCHEMA_KEY,
     SCHEMA_VERSION,
     TOKENIZER_KEY,
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["replacing", "seal"]
 
 
-def seal(model: onnx.ModelProto, metadata: Metadata, tokenizer: str, acceptance: str = "") -> bytes:
+def seal(
+    model: onnx.ModelProto, metadata: Metadata, tokenizer: str, acceptance: str = "", neighbours: str = ""
+) -> bytes:
     """The bytes of an artifact: the graph, what it carries, and the hash of both; the same input gives the same bytes.
 
     Parameters
@@ -38,6 +41,8 @@ def seal(model: onnx.ModelProto, metadata: Metadata, tokenizer: str, acceptance:
         JSON of a ``tokenizers`` tokenizer.
     acceptance : str
         The acceptance model in base64; empty: none.
+    neighbours : str
+        A sample of the training prompts, `router_ml.core.neighbours.Neighbours.to_text`; empty: none.
     """
     from onnx import GraphProto, helper
 
@@ -51,10 +56,9 @@ def seal(model: onnx.ModelProto, metadata: Metadata, tokenizer: str, acceptance:
         SCHEMA_KEY: SCHEMA_VERSION,
         METADATA_KEY: metadata_json,
         TOKENIZER_KEY: tokenizer,
-        DIGEST_KEY: content_digest(graph, metadata_json, tokenizer, acceptance),
+        DIGEST_KEY: content_digest(graph, metadata_json, tokenizer, acceptance, neighbours),
     }
-    if acceptance:
-        properties[ACCEPTANCE_KEY] = acceptance
+    properties |= {k: v for k, v in ((ACCEPTANCE_KEY, acceptance), (NEIGHBOURS_KEY, neighbours)) if v}
     for key, value in properties.items():
         sealed.metadata_props.add(key=key, value=value)
     return bytes(sealed.SerializeToString(deterministic=True))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +18,15 @@ from router_ml.evaluation.metrics import frontier_metrics
 from router_ml.learning.inputs import Inputs
 from router_ml.learning.learners import make_learner
 from router_ml.learning.model import CrossFitted, crossfit
+from router_ml.learning.partial import Comparable, LogDesign, comparable
 from router_ml.learning.targets import Outputs, Targets
 
 __all__ = ["CANDIDATES", "Candidate", "Selection", "select_learner"]
 
 CANDIDATES = ("logistic", "ngram", "stack")
 """Tried in this order, which is that of their speed when they decide."""
-_MIN_COMPLETE = 40
-"""Fewer prompts than this that every tier answered, and there is nothing to compare candidates on."""
+_MIN_PROMPTS = 40
+"""Fewer prompts than this and there is nothing to compare candidates on."""
 _RESAMPLES = 200
 _NORMAL_95 = 2 * 1.96
 
@@ -66,7 +69,9 @@ def select_learner(
     folds: NDArray[np.intp],
     predicted_cost: Callable[[Outputs], NDArray[np.float64]],
     *,
+    design: LogDesign,
     names: Sequence[str] = CANDIDATES,
+    params: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     budget_s: float = 480.0,
     random_state: int = 0,
     on_candidate: Callable[[str], AbstractContextManager[Callable[[Candidate], None]]] | None = None,
@@ -79,8 +84,13 @@ def select_learner(
         As for :func:`router_ml.learning.model.crossfit`.
     predicted_cost : callable
         The cost [n, T] in USD that outputs stand for.
+    design : LogDesign
+        How the log came about: where too few prompts were answered by every tier, candidates are compared on pseudo-outcomes, which
+        start from what the first of them predicts.
     names : sequence of str
         Fastest first.
+    params : mapping of name to settings
+        What a candidate is made with, beside its defaults.
     budget_s : float
         Once so many seconds are spent, or would be if the next candidate took twice as long as the last, no more are tried.
     random_state : int
@@ -90,8 +100,8 @@ def select_learner(
     Returns
     -------
     Selection
-        A constant where the best candidate's AIQ isn't above the zero router's. Where fewer than 40 prompts were answered
-        by every tier nothing can be compared, and the first candidate is taken.
+        A constant where the best candidate's AIQ isn't above the zero router's. With fewer than 40 prompts to compare on the first
+        candidate is taken.
 
     Notes
     -----
@@ -102,12 +112,12 @@ def select_learner(
     ----------
     Breiman, Friedman, Olshen, Stone: Classification and regression trees (1984), section 3.4.3: the one-standard-error rule.
     """
-    complete = targets.complete
-    quality, cost_usd = targets.quality[complete], targets.cost_usd[complete]
-    if len(quality) < _MIN_COMPLETE or targets.n_tiers < 2:
+    n_comparable = int(targets.complete.sum()) if design.is_complete else len(X)
+    if n_comparable < _MIN_PROMPTS or targets.n_tiers < 2:
         fitted = crossfit(names[0], make_learner(names[0], random_state=random_state), X, targets, folds)
-        why = f"{names[0]}: only {len(quality)} prompts were answered by every tier, too few to compare learners on."
+        why = f"{names[0]}: only {n_comparable} prompts to compare learners on, too few."
         return Selection(fitted, (), why, beats_constant=True)
+    table: Comparable | None = None
     tried: dict[str, tuple[CrossFitted, Sweep, Candidate]] = {}
     skipped: list[str] = []
     start = time.monotonic()
@@ -118,17 +128,24 @@ def select_learner(
             skipped.append(name)
             continue
         with on_candidate(name) if on_candidate else nullcontext(lambda _: None) as report:
-            fitted = crossfit(name, make_learner(name, random_state=random_state), X, targets, folds)
-            sweep = sweep_value(fitted.outputs.quality[complete], predicted_cost(fitted.outputs)[complete])
-            metrics = frontier_metrics(sweep, quality, cost_usd)
+            learner = make_learner(name, random_state=random_state, **params.get(name, {}))
+            fitted = crossfit(name, learner, X, targets, folds)
+            cost_usd = predicted_cost(fitted.outputs)
+            if table is None:
+                table = comparable(targets, design, fitted.outputs, cost_usd)
+            sweep = sweep_value(fitted.outputs.quality[table.rows], cost_usd[table.rows])
+            metrics = frontier_metrics(sweep, table.quality, table.cost_usd)
             last = time.monotonic() - start - spent
             candidate = Candidate(name, metrics.aiq, metrics.gap_closed, last)
             report(candidate)
         tried[name] = (fitted, sweep, candidate)
     candidates = tuple(candidate for _, _, candidate in tried.values())
-    chosen, reason = _one_standard_error(
-        {name: sweep for name, (_, sweep, _) in tried.items()}, quality, cost_usd, random_state
-    )
+    assert table is not None  # some candidate was tried
+    if table.is_estimated:
+        chosen, reason = _least_error({name: f.outputs.quality for name, (f, _, _) in tried.items()}, targets)
+    else:
+        sweeps = {name: sweep for name, (_, sweep, _) in tried.items()}
+        chosen, reason = _one_standard_error(sweeps, table, random_state)
     if skipped:
         reason += f" Not tried, for want of time: {', '.join(skipped)}."
     if chosen is None:
@@ -138,17 +155,17 @@ def select_learner(
     return Selection(tried[chosen][0], candidates, reason, beats_constant=True)
 
 
-def _one_standard_error(
-    sweeps: dict[str, Sweep], quality: NDArray[np.float64], cost_usd: NDArray[np.float64], random_state: int
-) -> tuple[str | None, str]:
+def _one_standard_error(sweeps: dict[str, Sweep], table: Comparable, random_state: int) -> tuple[str | None, str]:
     """The name of the one to take, None where none beats the zero router; and why."""
-    bootstrap = paired_bootstrap(sweeps, quality, cost_usd, n_resamples=_RESAMPLES, random_state=random_state)
-    gains = {name: bootstrap.difference(name).gap_closed.estimate for name in sweeps}
+    bootstrap = paired_bootstrap(
+        sweeps, table.quality, table.cost_usd, n_resamples=_RESAMPLES, random_state=random_state
+    )
     best = max(sweeps, key=lambda name: bootstrap.routers[name].aiq.estimate)
-    figures = ", ".join(f"{name} {gain:.1%}" for name, gain in gains.items())
+    gains = (f"{name} {bootstrap.difference(name).gap_closed.estimate:.1%}" for name in sweeps)
+    figures = f"gap closed: {', '.join(gains)}"
     if not bootstrap.difference(best).aiq.estimate > 0:
         return None, (
-            f"constant: no learner beats the hull of single tiers in cross-validation (gap closed: {figures}), so one tier for all "
+            f"constant: no learner beats the hull of single tiers in cross-validation ({figures}), so one tier for all "
             "prompts is the best that this traffic supports."
         )
     for name in sweeps:
@@ -157,12 +174,36 @@ def _one_standard_error(
         behind = bootstrap.difference(best, name).aiq
         if behind.estimate <= _standard_error(behind) and bootstrap.difference(name).aiq.estimate > 0:
             return name, (
-                f"{name}: the fastest within one standard error of {best}, the best in cross-validation (gap closed: {figures})."
+                f"{name}: the fastest within one standard error of {best}, the best in cross-validation ({figures})."
             )
     return (
         best,
-        f"{best}: the best in cross-validation, and none faster is within one standard error (gap closed: {figures}).",
+        f"{best}: the best in cross-validation, and none faster is within one standard error ({figures}).",
     )
+
+
+def _least_error(predicted: dict[str, NDArray[np.float64]], targets: Targets) -> tuple[str | None, str]:
+    """The same rule by the weighted squared error of quality, where an AIQ, of pseudo-outcomes, is too noisy to tell learners apart."""
+    known = ~np.isnan(targets.quality)
+    weight = np.where(known, targets.weight, 0.0)
+    mean = (np.nan_to_num(targets.quality) * weight).sum(axis=0) / np.maximum(weight.sum(axis=0), 1e-12)
+
+    def errors(expected: NDArray[np.float64]) -> NDArray[np.float64]:
+        squared = np.where(known, (expected - np.nan_to_num(targets.quality)) ** 2, 0.0)
+        return np.asarray((squared * weight).sum(axis=1) / weight.sum() * len(weight))
+
+    own = {name: errors(expected) for name, expected in predicted.items()}
+    constant = errors(np.broadcast_to(mean, weight.shape))
+    best = min(own, key=lambda name: own[name].mean())
+    figures = ", ".join(f"{name} {1 - e.mean() / constant.mean():.1%}" for name, e in own.items())
+    figures = f"squared error below that of the tiers' means, by which partial logs are compared: {figures}"
+    if own[best].mean() >= constant.mean():
+        return None, f"constant: no learner foretells quality better than the tiers' means do ({figures})."
+    behind = {name: e - own[best] for name, e in own.items()}
+    within = (n for n, d in behind.items() if d.mean() <= d.std(ddof=1) / np.sqrt(len(d)))
+    name = next(within, best)
+    why = "the best" if name == best else f"the fastest within one standard error of {best}, the best"
+    return name, f"{name}: {why} in cross-validation ({figures})."
 
 
 def _standard_error(interval: Interval) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Self
 
 import numpy as np
@@ -23,12 +23,20 @@ class Targets:
     meets : array of 0 or 1
     quality : array in [0, 1]
     output_tokens, cost_usd : array >= 0
+    weight : array >= 0
+        How much a cell counts, about 1 on average: more where the logging policy seldom tried the tier on such prompts. 1 where
+        not given; that of a cell not tried is never looked at.
     """
 
     meets: NDArray[np.float64]
     quality: NDArray[np.float64]
     output_tokens: NDArray[np.float64]
     cost_usd: NDArray[np.float64]
+    weight: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
+
+    def __post_init__(self) -> None:
+        if self.weight.size == 0:
+            object.__setattr__(self, "weight", np.ones_like(self.meets))
 
     @property
     def n_tiers(self) -> int:

@@ -51,6 +51,7 @@ PROBES = (
     "=" * 77 + "-" * 33,
     "word " * 1638 + "12",
     "é" * (MAX_CHARS + 1),
+    "a" + "日😀é" * (MAX_CHARS // 9 + 2),
     "a" * HEAD_CHARS + " \n" * 500 + "日本" * TAIL_CHARS,
 )
 """Texts that a wrong graph would answer otherwise: white space of all kinds, reserved tokens, bytes, both sides of the cut."""
@@ -70,20 +71,30 @@ text_input (string[n] text) => (int64[n, length] input_ids, float[n, 1, length] 
     log_n_chars_row = Log (n_chars_and_one)
     log_n_chars = Unsqueeze (log_n_chars_row, axis_1)
 
-    longest_text = ReduceMax <keepdims = 0> (n_chars)
+    two_wide = ai.onnx.contrib.StringRegexReplace (text, of_2_bytes, two_marks)
+    three_wide = ai.onnx.contrib.StringRegexReplace (two_wide, of_3_bytes, three_marks)
+    all_wide = ai.onnx.contrib.StringRegexReplace (three_wide, of_4_bytes, four_marks)
+    n_bytes = ai.onnx.contrib.StringLength (all_wide)
+    longest_text = ReduceMax <keepdims = 0> (n_bytes)
     any_too_long = Greater (longest_text, max_chars)
     bounded = If (any_too_long) <
         then_branch = cut () => (string[n] shortened) {
             separated = ai.onnx.contrib.StringRegexReplace (text, any_character, character_and_separator)
             characters, n_pieces = StringSplit <delimiter = "\uffff"> (separated)
-            n_columns = ReduceMax <keepdims = 0> (n_pieces)
-            column = Range (zero, n_columns, step)
-            n_chars_column = Unsqueeze (n_chars, axis_1)
-            tail_start = Sub (n_chars_column, tail_chars)
-            in_head = Less (column, head_chars)
-            in_tail = GreaterOrEqual (column, tail_start)
-            stays = Or (in_head, in_tail)
-            at_break = Equal (column, head_chars)
+            two_each = ai.onnx.contrib.StringRegexReplace (characters, of_2_bytes, two_marks)
+            three_each = ai.onnx.contrib.StringRegexReplace (two_each, of_3_bytes, three_marks)
+            all_each = ai.onnx.contrib.StringRegexReplace (three_each, of_4_bytes, four_marks)
+            bytes_each = ai.onnx.contrib.StringLength (all_each)
+            ends_at = CumSum (bytes_each, step)
+            starts_at = Sub (ends_at, bytes_each)
+            n_bytes_column = Unsqueeze (n_bytes, axis_1)
+            tail_start = Sub (n_bytes_column, tail_chars)
+            fits = LessOrEqual (n_bytes_column, max_chars)
+            in_head = LessOrEqual (ends_at, head_chars)
+            in_tail = GreaterOrEqual (starts_at, tail_start)
+            at_an_end = Or (in_head, in_tail)
+            stays = Or (fits, at_an_end)
+            at_break = LessOrEqual (starts_at, head_chars)
             gap = Where (at_break, line_break, nothing)
             pieces = Where (stays, characters, gap)
             shortened = ai.onnx.contrib.StringJoin (pieces, nothing, axis_1)
@@ -121,7 +132,7 @@ text_input (string[n] text) => (int64[n, length] input_ids, float[n, 1, length] 
 """
 """The graph in ONNX's text form (https://github.com/onnx/onnx/blob/main/docs/Syntax.md).
 
-Only where a text is too long are texts split into characters, with the noncharacter U+FFFF between them (a long text that holds it
+Bytes are counted by marks: so many for a character as it has in UTF-8. Only where a text is too long are texts split into characters, with the noncharacter U+FFFF between them (a long text that holds it
 is cut elsewhere). A space leads each text,
 as SentencePiece is told to add none: a text that begins with a reserved token has none, one after reserved tokens has another.
 """
@@ -303,6 +314,12 @@ def _constants(reserved: list[str], pad_id: int) -> list[onnx.TensorProto]:
         "line_break": "\n",
         "nothing": "",
         "white_space": f"[{''.join(_white_space())}]+",
+        "of_2_bytes": r"[\x{80}-\x{7ff}]",
+        "of_3_bytes": r"[\x{800}-\x{ffff}]",
+        "of_4_bytes": r"[\x{10000}-\x{10ffff}]",
+        "two_marks": "xx",
+        "three_marks": "xxx",
+        "four_marks": "xxxx",
         "any_character": "(?s)(.)",
         "character_and_separator": "\\1\uffff",
         "reserved_run": f"((?:{either})+)",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import asdict, dataclass
 from typing import Any, Self
@@ -33,19 +34,31 @@ class Bar:
     kind : {"absolute", "relative"}
     reference : str or None
         For a relative bar, the reference tier's name; None: the tier with the best mean quality.
+    margin : float
+        A quality nearer to the bar than this leaves it open whether it meets it: what a judge's noise is worth, >= 0. Of a relative
+        bar both sides are judged, and their errors taken for independent, so that the margin grows by ``sqrt(1 + value ** 2)``; the
+        reference tier itself stays known.
     """
 
     value: float
     kind: str = "absolute"
     reference: str | None = None
+    margin: float = 0.0
 
     def __post_init__(self) -> None:
         if self.kind not in ("absolute", "relative"):
             raise InputError(f"The bar's kind is {self.kind!r}; choose 'absolute' or 'relative'.")
         if not 0 < self.value <= 1:
             raise InputError(f"The bar is {self.value!r}; it needs to be a quality in (0, 1].")
+        if not 0 <= self.margin < 1:
+            raise InputError(f"The bar's margin is {self.margin!r}; it needs to be a quality in [0, 1).")
         if self.reference is not None and self.kind == "absolute":
             raise InputError("Only a relative bar has a reference tier; give the bar as e.g. '0.95x'.")
+
+    @property
+    def width(self) -> float:
+        """How near to the bar is too near to tell."""
+        return self.margin if self.kind == "absolute" else self.margin * math.sqrt(1 + self.value**2)
 
     @classmethod
     def parse(cls, text: str, reference: str | None = None) -> Self:
@@ -78,13 +91,18 @@ def reference_tier(quality: NDArray[np.float64], ladder: Ladder, bar: Bar) -> in
 def meets(quality: NDArray[np.float64], ladder: Ladder, bar: Bar) -> NDArray[np.float64]:
     """Whether each answer met the bar: 1, 0, or NaN where that isn't known; shape [n, T].
 
-    With a relative bar nothing is known of a prompt that the reference tier didn't answer.
+    With a relative bar nothing is known of a prompt that the reference tier didn't answer; with a margin nothing of an answer that is
+    too near to the bar.
     """
     needed: NDArray[np.float64] | float = bar.value
+    judged = np.ones(quality.shape[1], dtype=bool)
     if bar.kind == "relative":
-        needed = bar.value * quality[:, [reference_tier(quality, ladder, bar)]]
+        reference = reference_tier(quality, ladder, bar)
+        needed = bar.value * quality[:, [reference]]
+        judged[reference] = False
+    near = (np.abs(quality - needed) < bar.width - _EPS) & judged
     met = (quality >= needed - _EPS).astype(np.float64)
-    met[np.isnan(quality - needed)] = np.nan
+    met[np.isnan(quality - needed) | near] = np.nan
     return met
 
 
@@ -115,12 +133,14 @@ def label(traffic: pl.LazyFrame, ladder: Ladder, bar: Bar) -> pl.LazyFrame:
     )
     if bar.kind == "relative":
         reference = _reference(rows, ladder, bar)
-        best = rows.join(reference, on="tier", how="semi").select("prompt_id", needed=bar.value * pl.col("quality"))
+        rows = rows.join(reference.with_columns(is_reference=pl.lit(True)), on="tier", how="left")
+        best = rows.filter("is_reference").select("prompt_id", needed=bar.value * pl.col("quality"))
         rows = rows.join(best, on="prompt_id", how="left")
     else:
-        rows = rows.with_columns(needed=pl.lit(bar.value))
+        rows = rows.with_columns(needed=pl.lit(bar.value), is_reference=pl.lit(None, pl.Boolean))
     n_tiers = len(ladder)
-    met = pl.col("quality") >= pl.col("needed") - _EPS
+    near = ((pl.col("quality") - pl.col("needed")).abs() < bar.width - _EPS) & pl.col("is_reference").is_null()
+    met = pl.when(~near).then(pl.col("quality") >= pl.col("needed") - _EPS)
     per_prompt = (
         rows.with_columns(met=met)
         .group_by("prompt_id")

@@ -26,7 +26,7 @@ class Observations:
         Sorted by `prompt_id`.
     session_id, source, category : array [n] of str
         Empty where not given.
-    quality, cost_usd, input_tokens, output_tokens : array [n, T]
+    quality, cost_usd, input_tokens, output_tokens, propensity : array [n, T]
         NaN where the tier was not tried, or the value not logged.
     response : array [n, T] of str or None
         None where not logged.
@@ -41,6 +41,7 @@ class Observations:
     cost_usd: NDArray[np.float64]
     input_tokens: NDArray[np.float64]
     output_tokens: NDArray[np.float64]
+    propensity: NDArray[np.float64]
     response: NDArray[np.object_]
 
     def __len__(self) -> int:
@@ -92,6 +93,7 @@ def observe(traffic: pl.DataFrame, ladder: Ladder) -> Observations:
         cost_usd=by_tier("cost"),
         input_tokens=by_tier("input_tokens"),
         output_tokens=by_tier("output_tokens"),
+        propensity=by_tier("propensity"),
         response=np.array(wide("response").rows(), dtype=np.object_).reshape(len(prompts), len(ladder)),
     )
 

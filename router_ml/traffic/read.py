@@ -19,7 +19,7 @@ from router_ml.core.text import conversation_text
 from router_ml.errors import QueryError, TrafficError
 from router_ml.traffic.schema import REQUIRED, SCHEMA
 
-__all__ = ["FILE", "REASON", "ROW", "find_files", "scan"]
+__all__ = ["FILE", "REASON", "ROW", "find_files", "scan", "typed"]
 
 FILE, ROW, REASON = "_file", "_row", "_reason"
 
@@ -82,10 +82,10 @@ def _scan_file(path: Path) -> pl.LazyFrame:
         )
     if REASON not in columns:
         frame = frame.with_columns(pl.lit(None, pl.String).alias(REASON))
-    return _typed(frame, columns).with_columns(pl.lit(str(path)).alias(FILE)).select(*SCHEMA, FILE, ROW, REASON)
+    return typed(frame, columns).with_columns(pl.lit(str(path)).alias(FILE)).select(*SCHEMA, FILE, ROW, REASON)
 
 
-def _typed(frame: pl.LazyFrame, columns: Mapping[str, pl.DataType]) -> pl.LazyFrame:
+def typed(frame: pl.LazyFrame, columns: Mapping[str, pl.DataType]) -> pl.LazyFrame:
     """Cast each column to the schema's type; what can't be cast becomes null and the row's reason."""
     casts, reasons = [], []
     for name, dtype in SCHEMA.items():

@@ -11,15 +11,18 @@ import polars as pl
 
 from router_ml.errors import TrafficError
 from router_ml.traffic.read import FILE, REASON, ROW, scan
+from router_ml.traffic.rejects import harmless, rejects_path
 from router_ml.traffic.schema import SCHEMA
 
-__all__ = ["Validated", "load_traffic", "validate"]
+__all__ = ["Validated", "load_traffic", "prompt_ids", "row_rules", "validate"]
 
 MAX_REJECTS = 0.1
 """Share of rejected rows above which a table is refused: it is then more likely misread than dirty, and what is left is
 no fair sample of it (qualities from 0 to 5, say, of which only those up to 1 would stay)."""
 
 _ID_CHARS = 32
+_YEARS = (1970, 2200)
+"""Years of `created_at`, the last one excluded: others are a clock's or a language's "never", and beyond 9999 Python has no dates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +54,12 @@ class Validated:
 
     def write_rejects(self, beside: Path) -> Path | None:
         """Write the rejects as ``<name>.rejects.csv`` beside an output; returns the path, or None if there are none."""
-        path = beside.with_name(f"{beside.stem}.rejects.csv")
+        path = rejects_path(beside)
         path.unlink(missing_ok=True)
         if self.rejects.is_empty():
             return None
-        self.rejects.write_csv(path)
+        texts = [pl.col(c).map_elements(harmless, return_dtype=pl.String) for c in ("file", "reason")]
+        self.rejects.with_columns(texts).write_csv(path)
         return path
 
 
@@ -82,7 +86,7 @@ def validate(frame: pl.LazyFrame, *, max_rejects: float = MAX_REJECTS) -> Valida
     TrafficError
         If the table is empty, or more than `max_rejects` of it (or all) would be rejected.
     """
-    checked = frame.with_columns(pl.coalesce(pl.col(REASON), *_rules()).alias(REASON))
+    checked = frame.with_columns(pl.coalesce(pl.col(REASON), *row_rules()).alias(REASON))
     try:
         table = checked.collect()
     except (OSError, pl.exceptions.PolarsError) as exc:
@@ -101,11 +105,12 @@ def validate(frame: pl.LazyFrame, *, max_rejects: float = MAX_REJECTS) -> Valida
             f"{rejects.height:,} of {table.height:,} rows can't be used; the first is {file}, row {row}: {reason}. "
             f"Mend the table (or accept up to that share of rejects with --max-rejects)."
         )
-    unique = _newest(good.with_columns(_prompt_ids(good)))
+    unique = _newest(good.with_columns(prompt_ids(good)))
     return Validated(unique, rejects, n_read=table.height, n_duplicates=good.height - unique.height)
 
 
-def _rules() -> list[pl.Expr]:
+def row_rules() -> list[pl.Expr]:
+    """What a row has to keep: of each rule the reason where it is broken, else null."""
     blank = [
         pl.when(pl.col(c).is_null() | (pl.col(c).str.strip_chars() == "")).then(
             pl.lit(f"{c}: got nothing, needed some text")
@@ -130,10 +135,15 @@ def _rules() -> list[pl.Expr]:
         )
         for c, ok, needed in ranges
     ]
-    return [*blank, binary, *out_of_range]
+    first, last = (pl.datetime(year, 1, 1, time_zone="UTC") for year in _YEARS)
+    in_our_time = pl.when(~pl.col("created_at").is_between(first, last, closed="left")).then(
+        pl.lit(f"created_at: got a time outside of {_YEARS[0]} to {_YEARS[1] - 1}")
+    )
+    return [*blank, binary, *out_of_range, in_our_time]
 
 
-def _prompt_ids(table: pl.DataFrame) -> pl.Series:
+def prompt_ids(table: pl.DataFrame) -> pl.Series:
+    """The ids given, and where there is none a hash of the prompt."""
     # A blank id is none: taken at its word, it would make one prompt of all that have it.
     given = table["prompt_id"].set(table["prompt_id"].str.strip_chars() == "", None)
     prompts = table.filter(given.is_null())["prompt"].unique()

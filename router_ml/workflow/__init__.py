@@ -18,8 +18,10 @@ from router_ml.workflow.data import (
     write_sample,
 )
 from router_ml.workflow.embedding import Embedded, embed_prompts, embed_table, embedded_from_table
+from router_ml.workflow.exploring import plan_router_exploration
 from router_ml.workflow.fitting import FitResult, export_tracked, fit, log_evaluation, train_tracked
 from router_ml.workflow.measuring import evaluate_router, figures, plot_tables, report_facts
+from router_ml.workflow.off_policy import evaluate_off_policy
 from router_ml.workflow.options import FitOptions
 from router_ml.workflow.training import Trained, export_router, train
 
@@ -34,6 +36,7 @@ __all__ = [
     "embed_prompts",
     "embed_table",
     "embedded_from_table",
+    "evaluate_off_policy",
     "evaluate_router",
     "export_router",
     "export_tracked",
@@ -42,6 +45,7 @@ __all__ = [
     "hash_files",
     "label_traffic",
     "log_evaluation",
+    "plan_router_exploration",
     "plot_tables",
     "prepare",
     "read_traffic",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from router_ml import tracking
 from router_ml.core.artifact import Setting
+from router_ml.core.guarantee import Guarantee
 from router_ml.core.router import Router
 from router_ml.evaluation.summary import Evaluation
 from router_ml.ladder import Ladder
@@ -48,6 +50,8 @@ class FitResult:
     prepared : Prepared
     settings : tuple of Setting
         The default first.
+    promises : tuple of Guarantee
+        What was certified, and what could not be; empty where nothing was asked for.
     reason : str or None
         Why a search chose the learner; None where it was named.
     curve : tuple of CurvePoint
@@ -65,6 +69,7 @@ class FitResult:
     traffic: Validated
     prepared: Prepared
     settings: tuple[Setting, ...]
+    promises: tuple[Guarantee, ...]
     reason: str | None
     curve: tuple[CurvePoint, ...]
     parity: Parity
@@ -86,6 +91,7 @@ class FitResult:
             "notes": list(self.prepared.notes),
             "labels": dict(self.label_counts.iter_rows()),
             "settings": [asdict(s) for s in self.settings],
+            "promises": [asdict(p) | {"rows_needed": _finite(p.rows_needed)} for p in self.promises],
             "learner_chosen": self.reason,
             "learning_curve": [point._asdict() for point in self.curve],
             "parity": asdict(self.parity),
@@ -177,6 +183,7 @@ def fit(
         traffic,
         prepared,
         trained.settings,
+        trained.promises,
         trained.reason,
         trained.curve,
         parity,
@@ -240,6 +247,11 @@ def _log_inputs(
     run.log_traffic(traffic, source=source, name="training traffic")
     counts = count_labels(prepared.labels, prepared.ladder)
     run.log_metrics({f"labels/{name}": n / counts["n"].sum() for name, n in counts.iter_rows()})
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no infinity."""
+    return value if math.isfinite(value) else None
 
 
 def _parity_rows(observations: Observations) -> NDArray[np.bool_]:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from router_ml.core.acceptance import seen_states
 from router_ml.core.decision import Prediction
-from router_ml.core.policy import choose
+from router_ml.core.policy import choose, choose_reference
 from router_ml.core.router import Router
 from router_ml.errors import TrafficError
 from router_ml.evaluation.cascade import cascade_figures, simulate_cascade
@@ -75,15 +76,23 @@ def evaluate_router(
         observations.quality,
         observations.cost_usd,
         tiers=router.ladder.names,
-        default_choice=choose(
-            router.setting.policy, router.setting.knob, prediction.p_meets, prediction.quality, prediction.cost_usd
-        ),
-        meets=meets(observations.quality, router.ladder, Bar(**router.metadata.bar)),
+        default_choice=_default_choice(router, prediction),
+        meets=meets(observations.quality, router.ladder, dataclasses.replace(Bar(**router.metadata.bar), margin=0.0)),
         random_state=random_state,
         n_resamples=n_resamples,
         slices=slices(observations),
     )
     return _with_cascade(evaluation, router, observations, prediction, min(n_resamples, _RESAMPLES), random_state)
+
+
+def _default_choice(router: Router, prediction: Prediction) -> NDArray[np.intp]:
+    """The tiers that the default setting takes, queries unlike the training traffic included."""
+    metadata, said = router.metadata, (prediction.p_meets, prediction.quality, prediction.cost_usd)
+    chosen = choose(router.setting.policy, router.setting.knob, *said)
+    if metadata.novelty_threshold is None:
+        return chosen
+    safe = choose_reference(prediction.quality, router.ladder.index(metadata.reference))
+    return np.where(prediction.novelty > metadata.novelty_threshold, safe, chosen)
 
 
 def _with_cascade(
@@ -129,7 +138,15 @@ def report_facts(router: Router, evaluation: Evaluation) -> dict[str, str]:
         "bar": f"quality >= {metadata.bar['value']:g} ({metadata.bar['kind']})",
         "encoder": str(metadata.encoder["name"]),
         "learner": str(metadata.learner["name"]),
+        "reference tier": metadata.reference,
         "default": str(router.setting),
+        **{
+            f"promise {i}": f"{g} (knob {g.knob:.4g})" if g.knob is not None else str(g)
+            for i, g in enumerate(metadata.guarantees, start=1)
+        },
+        "unlike the training traffic": "ignored"
+        if metadata.novelty_threshold is None
+        else f"above a novelty of {metadata.novelty_threshold:.3g} to the reference tier",
         **{
             key.replace("_", " "): str(value)
             for key, value in metadata.provenance.items()

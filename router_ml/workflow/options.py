@@ -37,6 +37,21 @@ class FitOptions:
         Folds of the cross-validation.
     cascade : bool
         Learn from the logged responses, too, when to accept an answer.
+    reference : str or None
+        The reference tier; None: the tier of best mean quality (for a relative bar, the bar's own).
+    max_loss, max_violation : float or None
+        Certify the default setting: its expected quality loss against the reference tier, or its share of answers under the bar.
+        Either holds prompts out of the training, for a table of promises to rest on.
+    delta : float
+        The chance that the promise fails, in (0, 1).
+    calibration_share : float
+        Share of the prompts that promises rest on, in (0, 1).
+    safe_when_novel : bool
+        Send queries unlike the training traffic to the reference tier.
+    neighbours : bool
+        Keep ids and outcomes of training prompts in the artifact, for `Router.explain` to name similar ones.
+    structure : bool
+        In logs where few prompts were answered by several tiers, let the tiers share what makes a prompt hard.
     cache : Path or None
         Folder of the embedding cache; None: no cache.
     random_state : int
@@ -53,6 +68,14 @@ class FitOptions:
     quality_target: float = 1.0
     n_folds: int = 5
     cascade: bool = False
+    reference: str | None = None
+    max_loss: float | None = None
+    max_violation: float | None = None
+    delta: float = 0.05
+    calibration_share: float = 0.3
+    safe_when_novel: bool = True
+    neighbours: bool = False
+    structure: bool = True
     cache: Path | None = None
     random_state: int = 0
     max_rejects: float = MAX_REJECTS
@@ -65,8 +88,19 @@ class FitOptions:
             raise InputError("Settings of a learner need its name: give 'learner' beside 'learner_params'.")
         if not 0 < self.quality_target <= 1:
             raise InputError(f"The quality target is {self.quality_target!r}; it needs to be a share in (0, 1].")
+        for name in ("max_loss", "max_violation", "delta", "calibration_share"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < 1:
+                raise InputError(f"{name} is {value!r}; it needs to be a number between 0 and 1.")
+        if self.max_loss is not None and self.max_violation is not None:
+            raise InputError("Give max_loss or max_violation: one of them chooses the default setting.")
         if self.n_folds < 2:
             raise InputError(f"n_folds is {self.n_folds!r}; cross-validation needs at least 2.")
+
+    @property
+    def promises(self) -> bool:
+        """Whether prompts are held out for promises."""
+        return self.max_loss is not None or self.max_violation is not None
 
     def to_params(self) -> dict[str, Any]:
         """The settings that decide the result, flat, for a tracker."""
@@ -76,4 +110,9 @@ class FitOptions:
         }
         if self.cascade:
             settings["cascade"] = True
+        if self.promises:
+            settings |= {n: getattr(self, n) for n in ("max_loss", "max_violation", "delta", "calibration_share")}
+        settings |= {n: False for n in ("safe_when_novel", "structure") if not getattr(self, n)}
+        if self.reference is not None:
+            settings["reference"] = self.reference
         return settings | {f"learner.{k}": v for k, v in self.learner_params.items()}

@@ -8,7 +8,7 @@ import logging
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from router_ml import tracking
 from router_ml.core.artifact import Setting
-from router_ml.core.policy import choose
+from router_ml.core.guarantee import Guarantee
+from router_ml.core.neighbours import Neighbours
+from router_ml.core.policy import choose, choose_reference
 from router_ml.errors import InputError
 from router_ml.evaluation.summary import Evaluation, evaluate
 from router_ml.ladder import Ladder
@@ -29,15 +31,17 @@ from router_ml.learning.export import InputTokens, Parity, export
 from router_ml.learning.inputs import Inputs, tokenize
 from router_ml.learning.learners import make_learner
 from router_ml.learning.model import CrossFitted, FittedModel, crossfit, group_folds
+from router_ml.learning.partial import Comparable, LogDesign, comparable, design_log
 from router_ml.learning.selection import CANDIDATES, Candidate, select_learner
 from router_ml.learning.settings import choose_settings
 from router_ml.learning.targets import Outputs, Targets
-from router_ml.traffic.labels import meets
+from router_ml.traffic.labels import meets, reference_tier
 from router_ml.traffic.observations import Observations, slices
 from router_ml.traffic.split import connected_groups
 from router_ml.workflow.data import MIN_PROMPTS
 from router_ml.workflow.embedding import Embedded
 from router_ml.workflow.options import AUTO, FitOptions
+from router_ml.workflow.promises import certified_default, held_for_promises, promise
 
 __all__ = ["Trained", "export_router", "train"]
 
@@ -46,23 +50,31 @@ logger = logging.getLogger(__name__)
 
 _RESAMPLES = 200
 """Of the cross-validated evaluation, which is looked at in passing; `evaluate_router` draws more."""
+_SHARING = ("ngram", "ordinal")
+"""What is stacked in partial logs: each tier by its own answers, and one difficulty for all."""
+_MAX_NEIGHBOURS = 20_000
+"""Training prompts that an artifact holds at most: 5 MB with 256 dimensions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
     """A model and what goes with it.
 
-    Its settings, the default first; its token lengths; its cross-validated evaluation (None: no prompt was answered by all
-    tiers); where a search chose the learner, why; and its learning curve.
+    Its settings, the default first; its token lengths; the reference tier's name; its cross-validated evaluation (None: too few
+    prompts were answered by all tiers); what it promises; where a search chose the learner, why; its learning curve; and a sample
+    of the training prompts, where it was asked for.
     """
 
     model: FittedModel
     settings: tuple[Setting, ...]
     input_tokens: InputTokens
+    reference: str
     evaluation: Evaluation | None
     acceptance: AcceptanceModel | None = None
+    promises: tuple[Guarantee, ...] = ()
     reason: str | None = None
     curve: tuple[CurvePoint, ...] = ()
+    neighbours: Neighbours | None = None
 
     def save(self, folder: Path, *, run_id: str | None) -> None:
         """Write ``model.npz`` and ``trained.json``, all but the evaluation; the inverse of :meth:`load`."""
@@ -71,6 +83,9 @@ class Trained:
             self.acceptance.save(folder / _ACCEPTANCE)
         tokens = {name: values.tolist() for name, values in asdict(self.input_tokens).items()}
         content: dict[str, Any] = {
+            "reference": self.reference,
+            "promises": [asdict(p) for p in self.promises],
+            "neighbours": None if self.neighbours is None else self.neighbours.to_text(),
             "settings": [asdict(s) for s in self.settings],
             "input_tokens": tokens,
             "mlflow_run": run_id,
@@ -91,7 +106,16 @@ class Trained:
             curve = tuple(CurvePoint(*point) for point in content["curve"])
             acceptance = AcceptanceModel.load(folder / content["acceptance"]) if "acceptance" in content else None
             trained = cls(
-                FittedModel.load(folder / _MODEL), settings, tokens, None, acceptance, content["reason"], curve
+                FittedModel.load(folder / _MODEL),
+                settings,
+                tokens,
+                content["reference"],
+                None,
+                acceptance,
+                tuple(Guarantee(**p) for p in content["promises"]),
+                content["reason"],
+                curve,
+                None if content["neighbours"] is None else Neighbours.from_text(content["neighbours"]),
             )
         except (OSError, ValueError, KeyError, TypeError) as exc:
             raise InputError(f"{folder} holds no trained model that can be read ({exc}); train it again.") from exc
@@ -107,19 +131,27 @@ def train(
     run: tracking.Run | None = None,
     encoder: Encoder | None = None,
 ) -> Trained:
-    """Cross-fit and fit the learner, choose the settings, and evaluate out of fold.
+    """Cross-fit and fit the learner, choose the settings, evaluate out of fold, and certify what is to be promised.
 
     A cascade needs the encoder's tokenizer; where no encoder is given, that of the options is loaded for it.
     """
     run = run or tracking.Run()
+    if options.reference is not None:
+        ladder.index(options.reference)  # an unknown name is better found before anything is learned
+    design = _design(observations, embedded, options)
+    if text := design.summary(ladder.names):
+        logger.info(text)
+    held = held_for_promises(observations, options)
+    seen_apart, told_apart, design_apart = observations.take(held), embedded.take(held), design.take(held)
+    observations, embedded, design = observations.take(~held), embedded.take(~held), design.take(~held)
     targets = Targets(
         meets(observations.quality, ladder, options.bar),
         observations.quality,
         observations.output_tokens,
         observations.cost_usd,
+        design.weight,
     )
-    groups = connected_groups(observations.prompt, observations.session_id)
-    folds = group_folds(groups, n_folds=min(options.n_folds, len(np.unique(groups))), random_state=options.random_state)
+    folds = _folds(observations, options)
     input_tokens = InputTokens.fit(embedded.n_chars, observations.input_tokens)
     tokens = input_tokens.base + input_tokens.per_char * embedded.n_chars[:, None]
 
@@ -129,15 +161,16 @@ def train(
     def predicted_cost(outputs: Outputs) -> NDArray[np.float64]:
         return cost_of(slice(None), outputs.output_tokens)
 
-    fitted, reason = _learn(embedded.inputs, targets, folds, predicted_cost, options, run)
+    fitted, reason = _learn(embedded.inputs, targets, folds, predicted_cost, design, options, run)
     cost_usd = predicted_cost(fitted.outputs)
-    complete = observations.complete
+    table = comparable(targets, design, fitted.outputs, cost_usd)
+    reference = _reference(table, observations, ladder, options)
     settings = choose_settings(
-        fitted.outputs.p_meets[complete],
-        fitted.outputs.quality[complete],
-        cost_usd[complete],
-        observations.quality[complete],
-        observations.cost_usd[complete],
+        fitted.outputs.p_meets[table.rows],
+        fitted.outputs.quality[table.rows],
+        cost_usd[table.rows],
+        table.quality,
+        table.cost_usd,
         quality_target=options.quality_target,
     )
     curve = learning_curve(
@@ -145,12 +178,69 @@ def train(
     )
     for point in curve:
         run.log_metrics({"gap_closed": point.gap_closed}, prefix="learning_curve/", step=point.n_prompts)
-    evaluation = _cross_validated(fitted, cost_usd, observations, ladder, targets, settings[0], options)
+    promises: tuple[Guarantee, ...] = ()
+    if options.promises:
+        promises = promise(
+            fitted.model,
+            told_apart,
+            seen_apart,
+            design_apart,
+            input_tokens,
+            ladder,
+            reference,
+            settings[0],
+            fitted.outputs,
+            cost_usd,
+            options,
+        )
+        settings = (certified_default(promises, reference, settings[0], options), *settings)
+    evaluation = _cross_validated(fitted, cost_usd, observations, ladder, settings[0], reference, options)
     acceptance = None
     if options.cascade:
         encoder = encoder or load_encoder(options.encoder)
         acceptance = _fit_acceptance(fitted, cost_usd, observations, targets, encoder)
-    return Trained(fitted.model, settings, input_tokens, evaluation, acceptance, reason, curve)
+    return Trained(
+        fitted.model,
+        settings,
+        input_tokens,
+        ladder.names[reference],
+        evaluation,
+        acceptance,
+        promises,
+        reason,
+        curve,
+        _neighbours(observations, embedded, options) if options.neighbours else None,
+    )
+
+
+def _design(observations: Observations, embedded: Embedded, options: FitOptions) -> LogDesign:
+    features = embedded.inputs.features
+    return design_log(
+        observations.quality,
+        observations.propensity,
+        features,
+        _folds(observations, options),
+        random_state=options.random_state,
+    )
+
+
+def _folds(observations: Observations, options: FitOptions) -> NDArray[np.intp]:
+    groups = connected_groups(observations.prompt, observations.session_id)
+    return group_folds(groups, n_folds=min(options.n_folds, len(np.unique(groups))), random_state=options.random_state)
+
+
+def _reference(table: Comparable, observations: Observations, ladder: Ladder, options: FitOptions) -> int:
+    name = options.reference or options.bar.reference
+    if name is not None:
+        return ladder.index(name)
+    return reference_tier(table.quality if len(table.quality) else observations.quality, ladder, options.bar)
+
+
+def _neighbours(observations: Observations, embedded: Embedded, options: FitOptions) -> Neighbours:
+    rng = np.random.default_rng(options.random_state)
+    n = len(observations)
+    rows = np.sort(rng.choice(n, min(n, _MAX_NEIGHBOURS), replace=False))
+    return Neighbours.of(observations.prompt_id[rows], embedded.embeddings[rows], observations.quality[rows])
 
 
 def _fit_acceptance(
@@ -177,6 +267,7 @@ def _learn(
     targets: Targets,
     folds: NDArray[np.intp],
     predicted_cost: Callable[[Outputs], NDArray[np.float64]],
+    design: LogDesign,
     options: FitOptions,
     run: tracking.Run,
 ) -> tuple[CrossFitted, str | None]:
@@ -203,7 +294,14 @@ def _learn(
             bar.update()
 
         selection = select_learner(
-            X, targets, folds, predicted_cost, random_state=options.random_state, on_candidate=log_candidate
+            X,
+            targets,
+            folds,
+            predicted_cost,
+            design=design,
+            params={} if design.is_complete or not options.structure else {"stack": {"bases": _SHARING}},
+            random_state=options.random_state,
+            on_candidate=log_candidate,
         )
     if not selection.beats_constant:
         logger.warning(selection.reason)
@@ -215,8 +313,8 @@ def _cross_validated(
     cost_usd: NDArray[np.float64],
     observations: Observations,
     ladder: Ladder,
-    targets: Targets,
     setting: Setting,
+    reference: int,
     options: FitOptions,
 ) -> Evaluation | None:
     rows = np.flatnonzero(observations.complete)
@@ -224,13 +322,17 @@ def _cross_validated(
         return None
     seen = observations.take(rows)
     predicted = fitted.outputs.p_meets[rows], fitted.outputs.quality[rows], cost_usd[rows]
+    chosen = choose(setting.policy, setting.knob, *predicted)
+    if options.safe_when_novel:
+        novel = fitted.outputs.novelty[rows] > fitted.model.novelty.threshold
+        chosen = np.where(novel, choose_reference(predicted[1], reference), chosen)
     return evaluate(
         *predicted,
         seen.quality,
         seen.cost_usd,
         tiers=ladder.names,
-        default_choice=choose(setting.policy, setting.knob, *predicted),
-        meets=targets.meets[rows],
+        default_choice=chosen,
+        meets=meets(seen.quality, ladder, replace(options.bar, margin=0.0)),
         random_state=options.random_state,
         n_resamples=_RESAMPLES,
         slices=slices(seen),
@@ -255,7 +357,11 @@ def export_router(
         trained.model,
         ladder=ladder,
         bar=options.bar.to_dict(),
+        reference=trained.reference,
         settings=trained.settings,
+        guarantees=trained.promises,
+        novelty_threshold=trained.model.novelty.threshold if options.safe_when_novel else None,
+        neighbours=trained.neighbours,
         input_tokens=trained.input_tokens,
         provenance={**provenance, **_why(trained), "git_commit": _git_commit(), "versions": _versions()},
         parity_prompts=parity_prompts,

@@ -23,6 +23,7 @@ from router_ml.core.artifact import (
     read_artifact,
 )
 from router_ml.core.artifact import _verify as verify
+from router_ml.core.guarantee import Guarantee
 from router_ml.core.text import RENDER_VERSION
 from router_ml.errors import ArtifactError
 from router_ml.ladder import Ladder, Tier
@@ -32,7 +33,13 @@ METADATA = Metadata(
         (Tier("a", "model-a", 1.0, 2.0), Tier("b", "model-b", 3.0, 4.0, context_window=100, supports=("tools",)))
     ),
     bar={"kind": "absolute", "value": 0.8, "reference": None},
+    reference="b",
     settings=(Setting("default", "bar", 0.7, 0.9, 0.001, None, None, "none"),),
+    guarantees=(
+        Guarantee("loss", 0.02, 0.05, "value", 12.0, 500, 0.01, 0.4, slice="category=law"),
+        Guarantee("violation", 0.1, 0.05, "value", None, 500, rows_needed=float("inf")),
+    ),
+    novelty_threshold=1.5,
     input_tokens_per_char=(0.25, 0.3),
     input_tokens_base=(0.0, 5.0),
     inputs=("input_ids", "log_n_chars"),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from router_ml.core.policy import choose_by_bar, choose_by_value
+from router_ml.core.policy import choose, choose_by_bar, choose_by_value, choose_reference
 
 Table = NDArray[np.float64]
 SHAPE = st.tuples(st.integers(1, 5), st.integers(1, 4))
@@ -148,3 +148,55 @@ def test_a_larger_lam_never_costs_more(tables: tuple[Table, Table], a: float, b:
 def test_equal_p_meets_go_to_the_cheapest(p_meets: Table, threshold: float) -> None:
     same = np.repeat(p_meets[:, :1], p_meets.shape[1], axis=1)
     assert (choose_by_bar(same, threshold) == 0).all()
+
+
+# The reference tier
+
+
+def test_the_reference_tier_takes_every_prompt() -> None:
+    assert choose_reference(np.array([[0.9, 0.1], [0.1, 0.9]]), 0).tolist() == [0, 0]
+
+
+def test_where_the_reference_tier_may_not_the_best_expected_stands_in() -> None:
+    quality = np.array([[0.2, 0.9, 0.4], [0.7, 0.1, 0.7], [0.5, 0.9, 0.4]])
+    allowed = np.array([[True, False, True], [True, False, True], [True, True, True]])
+    assert choose_reference(quality, 1, allowed).tolist() == [2, 0, 1]
+
+
+def test_one_mask_may_stand_for_all_prompts() -> None:
+    assert choose_reference(np.array([[0.2, 0.9], [0.3, 0.1]]), 1, np.array([True, False])).tolist() == [0, 0]
+
+
+def test_reference_of_no_prompts_is_no_tiers() -> None:
+    assert choose_reference(np.empty((0, 3)), 1).shape == (0,)
+    assert choose_reference(np.empty((0, 3)), 1, np.ones(3, dtype=bool)).shape == (0,)
+
+
+@given(PAIR, st.floats(0, 1), LAM, st.integers(0, 1000))
+def test_a_policy_is_called_by_its_name(tables: tuple[Table, Table], threshold: float, lam: float, seed: int) -> None:
+    quality, cost = tables
+    allowed = some_allowed(quality, seed)
+    reference = seed % quality.shape[1]
+    for mask in (None, allowed):
+        by_name = [
+            choose("bar", threshold, quality, quality, cost, mask),
+            choose("value", lam, quality, quality, cost, mask),
+            choose("reference", float(reference), quality, quality, cost, mask),
+        ]
+        own = [
+            choose_by_bar(quality, threshold, mask),
+            choose_by_value(quality, cost, lam, mask),
+            choose_reference(quality, reference, mask),
+        ]
+        assert [c.tolist() for c in by_name] == [c.tolist() for c in own]
+
+
+@given(TABLE, st.integers(0, 1000))
+def test_what_the_reference_policy_chooses_is_allowed(quality: Table, seed: int) -> None:
+    allowed = some_allowed(quality, seed)
+    rows, reference = np.arange(len(quality)), seed % quality.shape[1]
+    chosen = choose_reference(quality, reference, allowed)
+    assert allowed[rows, chosen].all()
+    assert (chosen == reference)[allowed[:, reference]].all()
+    stands_in = np.where(allowed, quality, -1).max(axis=1)
+    assert (quality[rows, chosen] == stands_in)[~allowed[:, reference]].all()

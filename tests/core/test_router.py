@@ -36,7 +36,11 @@ def with_windows(artifact: Artifact, *windows: int | None) -> Router:
     ladder = Ladder(
         tuple(dataclasses.replace(t, context_window=w) for t, w in zip(artifact.metadata.ladder, windows, strict=True))
     )
-    return Router(dataclasses.replace(artifact, metadata=dataclasses.replace(artifact.metadata, ladder=ladder)))
+    return Router(
+        dataclasses.replace(
+            artifact, metadata=dataclasses.replace(artifact.metadata, ladder=ladder, novelty_threshold=None)
+        )
+    )
 
 
 def test_load_answers_as_the_artifact_does(artifact: Path, router: Router) -> None:
@@ -203,7 +207,7 @@ def test_a_tier_may_be_allowed_by_its_models_name(router: Router) -> None:
         ({"policy": "value", "lam": math.inf}, "inf"),
         ({"policy": "value", "lam": "much"}, "'much'"),
         ({"policy": "value", "lam": 1.0, "threshold": 0.5}, "'threshold' belongs"),
-        ({"policy": "cheap"}, "'cheap'.*'bar' or 'value'"),
+        ({"policy": "cheap"}, "'cheap'.*'bar', 'value' or 'reference'"),
         ({"allowed": []}, "non-empty"),
         ({"allowed": "mini"}, "non-empty collection"),
         ({"allowed": ["huge"]}, "'huge'.*nano, mini, full"),
@@ -265,7 +269,7 @@ def test_a_decision_says_why(router: Router, options: dict[str, Any], reason: st
 
 
 def test_the_sentence_of_a_met_bar_holds_both_probabilities() -> None:
-    decision = Decision("mini", "gpt-4.1-mini", 0.834, 0.8, 0.001, "bar", 0.8, "meets_bar")
+    decision = Decision("mini", "gpt-4.1-mini", 0.834, 0.8, 0.001, "bar", 0.8, "meets_bar", 1.0)
     assert decision.explanation.endswith("(83%, threshold 80%).")
 
 

@@ -101,6 +101,24 @@ def test_a_longer_text_keeps_its_head_and_its_tail() -> None:
     assert render(text).text == "h" * HEAD_CHARS + " " + "t" * TAIL_CHARS
 
 
+def test_a_text_of_wide_characters_is_bounded_in_bytes() -> None:
+    # 6,144 and 2,048 bytes: of 3 bytes each, 2,048 characters and 682 (a cut one is left out).
+    assert render("日" * 2731).text == "日" * 2048 + " " + "日" * 682
+    assert render("日" * 2730).text == "日" * 2730
+
+
+def test_the_bounds_in_bytes_and_in_characters_are_one() -> None:
+    assert (
+        render("x" * (HEAD_CHARS - 1) + "é" * 9000 + "x" * TAIL_CHARS).text
+        == "x" * (HEAD_CHARS - 1) + " " + "x" * TAIL_CHARS
+    )
+
+
+def test_a_text_that_is_blank_at_both_ends_is_empty() -> None:
+    with pytest.raises(QueryError, match="empty"):
+        render("\u3000" * 3000 + "日" + "\u3000" * 3000)
+
+
 def test_n_chars_is_the_length_before_the_cut() -> None:
     assert render("x" * 100_000).n_chars == 100_000
 
@@ -176,7 +194,7 @@ def test_any_text_renders_as_its_message_does(text: str) -> None:
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20), st.integers(1, 2000))
 def test_no_rendered_text_is_longer_than_the_bound(text: str, times: int) -> None:
-    assert len(render("a" + text * times + "z").text) <= MAX_CHARS + 1
+    assert len(render("a" + text * times + "z").text.encode()) <= MAX_CHARS + 1
 
 
 @given(JSON | MESSAGES)

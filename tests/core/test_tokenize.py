@@ -62,6 +62,23 @@ def test_the_cache_is_exact(cached: TextTokenizer, plain: tokenizers.Tokenizer, 
     assert all(cached.encode(rendered).tolist() == expected for _ in range(5))
 
 
+@settings(max_examples=100)
+@given(st.lists(TEXTS, min_size=1, max_size=5), st.integers(1, 60))
+def test_many_new_words_are_exact_whatever_is_known(
+    cached: TextTokenizer, plain: tokenizers.Tokenizer, texts: list[str], times: int
+) -> None:
+    cached._words = {}
+    for i, text in enumerate(texts):
+        # Of each some words are new, and some came before.
+        try:
+            rendered = render(" ".join(f"{text}{k % (i + 1)}" for k in range(times))).text
+        except ValueError:
+            continue
+        expected = plain.encode(rendered, add_special_tokens=False).ids
+        assert cached.encode(rendered).tolist() == expected
+        assert cached.encode_batch([rendered, rendered])[1].tolist() == expected
+
+
 def test_the_cache_is_exact_on_real_prompts(
     shared_data: Path, cached: TextTokenizer, plain: tokenizers.Tokenizer
 ) -> None:

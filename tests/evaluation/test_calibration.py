@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 
 from router_ml.errors import InputError
 from router_ml.evaluation import brier, ece, reliability
-from router_ml.evaluation.calibration import wilson_interval
+from router_ml.evaluation.calibration import calibration_error, wilson_interval
 
 pairs = arrays(np.float64, st.tuples(st.integers(1, 60), st.just(2)), elements=st.floats(0, 1))
 
@@ -68,6 +68,52 @@ def test_noise_alone_gives_the_ece_that_the_docstring_says():
     p = 0.5 + 0.01 * rng.random((200, 1500))
     found = np.mean([ece(row, rng.random(1500) < row) for row in p])
     assert found == pytest.approx(0.4 * np.sqrt(15 / 1500), rel=0.1)
+
+
+def test_ece_and_brier_with_intervals_are_the_same_as_without():
+    rng = np.random.default_rng(0)
+    p = rng.random(500)
+    y = np.where(rng.random(500) < 0.1, np.nan, rng.random(500) < p)
+    found = calibration_error(p, y, random_state=0)
+    assert found.ece.estimate == pytest.approx(ece(p, y))
+    assert found.brier.estimate == pytest.approx(brier(p, y))
+
+
+def test_floor_is_the_mean_over_perfect_predictors_and_one_in_20_is_above_the_high_one():
+    rng = np.random.default_rng(0)
+    p = rng.beta(2, 2, 800)
+    perfect = np.array([ece(p, rng.random(800) < p) for _ in range(400)])
+    found = calibration_error(p, np.zeros(800), random_state=1)
+    assert found.floor == pytest.approx(perfect.mean(), rel=0.03)
+    # 400 draws: the standard error of the share is 0.011, and the quantile's own is as large.
+    assert np.mean(perfect > found.floor_high) == pytest.approx(0.05, abs=0.04)
+
+
+@pytest.mark.parametrize("bias", [0.0, 0.03, 0.1])
+def test_intervals_cover_95_percent(bias):
+    rng = np.random.default_rng(0)
+    n, covered = 600, np.zeros(2)
+    for _ in range(200):
+        p = rng.uniform(0.2, 0.8, n)
+        truth = p + bias
+        found = calibration_error(p, (rng.random(n) < truth).astype(float), random_state=rng)
+        true_brier = np.mean((p - truth) ** 2 + truth * (1 - truth))
+        covered += [found.ece.low <= bias <= found.ece.high, found.brier.low <= true_brier <= found.brier.high]
+    # The standard error of a share of 95 % in 200 is 1.5 %.
+    assert covered.min() / 200 >= 0.95 - 3 * 0.0155
+
+
+def test_miscalibration_far_above_the_noise_is_seen():
+    rng = np.random.default_rng(0)
+    p = rng.uniform(0.2, 0.6, 2000)
+    found = calibration_error(p, (rng.random(2000) < p + 0.2).astype(float), random_state=0)
+    assert found.ece.estimate > found.floor_high
+    assert found.ece.low > 0.1
+
+
+def test_nothing_observed_gives_nan_throughout():
+    found = calibration_error([0.5], [np.nan], random_state=0)
+    assert np.isnan([found.floor, found.floor_high, found.ece.estimate, found.ece.low, found.brier.high]).all()
 
 
 @given(pairs, st.integers(1, 20))

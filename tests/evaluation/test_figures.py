@@ -20,6 +20,7 @@ from router_ml.evaluation import (
     reliability_figure,
     to_png,
 )
+from router_ml.evaluation.calibration import calibration_error
 from router_ml.evaluation.label_placement import Box, place_labels
 
 LONG = ["mistralai/mistral-7b-chat", "mistralai/mixtral-8x7b-chat", "zero-one-ai/Yi-34B-Chat", "gpt-4-1106-preview"]
@@ -65,8 +66,9 @@ def test_a_mix_is_drawn_as_a_straight_line_in_cost():
 
 def test_each_tier_has_a_panel_and_a_tier_that_was_never_tried_an_empty_one():
     p, y = np.random.default_rng(0).random((2, 100))
-    seen = TierCalibration(LONG[0], 100, 0.1, 0.2, reliability(p, y < p))
-    unseen = TierCalibration(LONG[1], 0, float("nan"), float("nan"), reliability(p, np.full(100, np.nan)))
+    met, never = y < p, np.full(100, np.nan)
+    seen = TierCalibration(LONG[0], 100, calibration_error(p, met, random_state=0), reliability(p, met))
+    unseen = TierCalibration(LONG[1], 0, calibration_error(p, never, random_state=0), reliability(p, never))
     figure = reliability_figure([seen, unseen, seen, seen])
     assert sum(axes.get_visible() for axes in figure.axes) == 4
     assert to_png(figure)

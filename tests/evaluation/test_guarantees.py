@@ -264,3 +264,10 @@ def test_hoeffding_bentkus_of_a_certificate_is_rescaled():
 def test_mistakes_are_named(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+def test_what_is_not_certified_needs_at_least_one_more_prompt():
+    rng = np.random.default_rng(0)
+    found = [certify((rng.random((300, 1)) < 0.03) * 1.0, 0.05, 0.05, random_state=0) for _ in range(100)]
+    assert all(c.rows_needed >= 1 for c in found if c.index is None)
+    assert any(c.index is None for c in found)

@@ -62,7 +62,7 @@ def test_the_evaluation_goes_through_json_unchanged_in_meaning(draw):
     found = evaluated(world, 20, meets=meets, slices={"source": np.where(np.arange(60) < 20, "a", "b")})
     again = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert next(iter(again)) == "headline"
-    assert again["calibration"][1]["ece"] is None
+    assert again["calibration"][1]["error"]["ece"]["estimate"] is None
     assert again["frontier"]["value"]["aiq"] == found.frontier["value"].aiq
     assert again["confusion"]["n_unknown"] == found.confusion.n_unknown > 0
     assert [row["value"] for row in again["slices"]] == ["b", "a"]

@@ -62,6 +62,7 @@ def write(path: Path, world: World, model: FittedModel, **changes: Any) -> Parit
         "model": model,
         "ladder": sample_ladder(),
         "bar": BAR.to_dict(),
+        "reference": sample_ladder().names[-1],
         "settings": [Setting("default", "bar", 0.5, None, None, None, None, "none")],
         "input_tokens": InputTokens(np.zeros(3), np.full(3, 0.25)),
         "provenance": {},

@@ -10,6 +10,7 @@ import pytest
 
 from router_ml.evaluation.frontier import Sweep, sweep_value
 from router_ml.learning.inputs import Inputs
+from router_ml.learning.partial import Comparable, design_log
 from router_ml.learning.selection import Selection, select_learner
 from router_ml.learning.selection import _one_standard_error as one_standard_error
 from router_ml.learning.targets import Outputs, Targets
@@ -24,16 +25,19 @@ def cost(outputs: Outputs) -> np.ndarray:
 
 def select(X: Inputs, targets: Targets, names: tuple[str, ...], **options: float) -> Selection:
     priced = dataclasses.replace(targets, quality=targets.meets, cost_usd=np.tile(PRICES, (len(X), 1)))
-    return select_learner(X, priced, np.arange(len(X)) % 3, cost, names=names, **options)  # type: ignore[arg-type]
+    folds = np.arange(len(X)) % 3
+    design = design_log(priced.quality, np.full_like(priced.quality, np.nan), X.features, folds, random_state=0)
+    return select_learner(X, priced, folds, cost, design=design, names=names, **options)  # type: ignore[arg-type]
 
 
-def planted(noise: dict[str, float]) -> tuple[dict[str, Sweep], np.ndarray, np.ndarray]:
+def planted(noise: dict[str, float]) -> tuple[dict[str, Sweep], Comparable]:
     """Sweeps of routers that know the chances up to a noise, the same but for its size, and 1500 prompts' outcomes."""
     rng = np.random.default_rng(0)
     p = np.sort(rng.random((1500, 3)), axis=1)
     quality, price = (rng.random(p.shape) < p).astype(float), np.tile(PRICES, (len(p), 1))
     error = rng.normal(size=p.shape)
-    return {name: sweep_value(p + size * error, price) for name, size in noise.items()}, quality, price
+    sweeps = {name: sweep_value(p + size * error, price) for name, size in noise.items()}
+    return sweeps, Comparable(np.ones(len(p), dtype=bool), quality, price, is_estimated=False)
 
 
 def test_the_better_one_is_chosen_though_it_is_slower() -> None:
@@ -73,14 +77,31 @@ def test_no_more_are_tried_once_the_time_is_spent(draw: Draw) -> None:
     assert chosen.reason.endswith("Not tried, for want of time: knn.")
 
 
-def test_partial_logs_take_the_first_candidate_and_say_so(draw: Draw) -> None:
-    X, targets = draw(300)
-    one_each = np.eye(3, dtype=bool)[np.arange(300) % 3]
-    partial = Targets(*(np.where(one_each, getattr(targets, f.name), np.nan) for f in dataclasses.fields(targets)))
-    chosen = select_learner(X, partial, np.arange(300) % 3, cost, names=("ngram", "logistic"))
+def thinned(targets: Targets) -> Targets:
+    """One tier a prompt, dealt at random."""
+    one_each = np.random.default_rng(0).integers(0, 3, len(targets.meets))[:, None] == np.arange(3)
+    names = ("meets", "quality", "output_tokens", "cost_usd")
+    return Targets(*(np.where(one_each, getattr(targets, name), np.nan) for name in names))
+
+
+def test_partial_logs_are_compared_on_pseudo_outcomes(draw: Draw) -> None:
+    X, targets = draw(1500)
+    # The cheap tier does well on every other kind of prompt, the dearest on all.
+    x = X.features[:, :1] / X.features[:, 0].std()
+    chance = 1 / (1 + np.exp(-np.hstack([3 * x, 1 + 2 * x, 0 * x + 3])))
+    met = (np.random.default_rng(1).random(chance.shape) < chance).astype(float)
+    chosen = select(X, thinned(dataclasses.replace(targets, meets=met, quality=met)), ("constant", "logistic"))
+
+    assert chosen.fitted.model.name == "logistic"
+    assert "by which partial logs are compared" in chosen.reason
+
+
+def test_few_prompts_take_the_first_candidate_and_say_so(draw: Draw) -> None:
+    X, targets = draw(39)
+    chosen = select(X, thinned(targets), ("ngram", "logistic"))
 
     assert (chosen.fitted.model.name, chosen.candidates) == ("ngram", ())
-    assert "too few to compare" in chosen.reason
+    assert "too few" in chosen.reason
 
 
 def test_the_search_is_seeded(draw: Draw) -> None:

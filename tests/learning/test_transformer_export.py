@@ -41,6 +41,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Parity, Ou
         model,
         ladder=sample_ladder(),
         bar={"value": 0.5, "kind": "absolute", "reference": None},
+        reference=sample_ladder().names[-1],
         settings=[Setting("default", "bar", 0.5, None, None, None, None, "none")],
         input_tokens=InputTokens(np.zeros(3), np.full(3, 0.25)),
         provenance={},

@@ -150,7 +150,8 @@ def certify(
     for start in first:
         certified[start:] |= np.logical_and.accumulate(passes[start:])
     if not certified.any():
-        needed = rows_needed(table[:, first], limit, level)
+        # By their own mean, which luck may have put too low to be certified.
+        needed = max(1.0, rows_needed(table[:, first], limit, level))
         return Certificate(None, limit, delta, method, n, None, certified, p_values, needed)
     index = int(np.flatnonzero(certified)[-1])
     return Certificate(index, limit, delta, method, n, float(table[:, index].mean()), certified, p_values, 0.0)

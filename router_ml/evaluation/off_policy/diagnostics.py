@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,14 +12,16 @@ from router_ml.errors import InputError
 from router_ml.evaluation.inputs import FloatArray, as_table
 from router_ml.evaluation.off_policy.logged import Logged, as_policy, weigh
 
-__all__ = ["Overlap", "check_overlap", "require_overlap"]
+__all__ = ["MAX_UNSUPPORTED", "MIN_EFFECTIVE_N", "Overlap", "check_overlap", "require_overlap"]
 
 # With fewer rows' worth of evidence a 95 % interval of a quality is wider than 0.25.
-_MIN_EFFECTIVE_N = 50.0
+MIN_EFFECTIVE_N = 50.0
 # An unsupported share biases a quality by up to as much: the bias is to stay below what is worth deciding about.
-_MAX_UNSUPPORTED = 0.02
+MAX_UNSUPPORTED = 0.02
 # How many standard errors the mean weight may lie off 1: chance alone exceeds 4 once in 16,000 logs.
 _MAX_Z = 4.0
+# The same for a mean weight below 1, which hides a bias no larger than the interval of IPS. 2 refuses 4 % of sound logs.
+_MAX_SHORTFALL_Z = 3.0
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,9 @@ def check_overlap(
     *,
     logging_policy: ArrayLike | None = None,
     floor: float = 0.01,
-    min_effective_n: float = _MIN_EFFECTIVE_N,
-    max_unsupported: float = _MAX_UNSUPPORTED,
+    min_effective_n: float = MIN_EFFECTIVE_N,
+    max_unsupported: float = MAX_UNSUPPORTED,
+    names: Sequence[str] | None = None,
 ) -> Overlap:
     """Weigh up whether the log holds evidence about the policy.
 
@@ -81,6 +85,8 @@ def check_overlap(
         A tier of less propensity counts as not tried on such prompts; in (0, 1).
     min_effective_n, max_unsupported : float
         Beyond these the log can't answer.
+    names : sequence of str, optional
+        What the problems call the tiers; their indices where not given.
 
     Returns
     -------
@@ -111,13 +117,14 @@ def check_overlap(
     error = float(full.std(ddof=1) / np.sqrt(n)) if n > 1 else float("inf")
     if logging_policy is None:
         # A shortfall that chance explains is none.
-        unsupported = max(0.0, float(1 - full.mean())) if 1 - full.mean() > 2 * error else 0.0
+        unsupported = max(0.0, float(1 - full.mean())) if 1 - full.mean() > _MAX_SHORTFALL_Z * error else 0.0
     else:
         behaviour = as_table("logging_policy", logging_policy, shape=(n, tiers))
         unsupported = float(np.where(behaviour < floor, policy, 0.0).sum() / n)
     effective_n = weigh(logged, policy, None).effective_n if full.any() else 0.0
+    untried = [str(t) if names is None else names[t] for t in never]
     problems = _problems(
-        full, error, never, unsupported, effective_n, min_effective_n=min_effective_n, max_unsupported=max_unsupported
+        full, error, untried, unsupported, effective_n, min_effective_n=min_effective_n, max_unsupported=max_unsupported
     )
     share = float(full.max() / full.sum()) if full.any() else float("nan")
     return Overlap(n, effective_n, float(full.max()), share, float(full.mean()), unsupported, never, problems)
@@ -143,7 +150,7 @@ def require_overlap(logged: Logged, pi: ArrayLike, *, logging_policy: ArrayLike 
 def _problems(
     weight: FloatArray,
     error: float,
-    never: tuple[int, ...],
+    untried: Sequence[str],
     unsupported: float,
     effective_n: float,
     *,
@@ -151,8 +158,8 @@ def _problems(
     max_unsupported: float,
 ) -> tuple[str, ...]:
     found = []
-    if never:
-        found.append(f"the policy uses tiers {list(never)}, which were never tried")
+    if untried:
+        found.append(f"the policy uses tiers that were never tried ({', '.join(untried)})")
     if unsupported > max_unsupported:
         found.append(
             f"{unsupported:.1%} of the policy is on tiers that were hardly ever tried on such prompts (at most "

@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import ArrayLike
 
+from router_ml.evaluation.inputs import FloatArray
 from router_ml.evaluation.off_policy.intervals import Estimate, estimate_mean
-from router_ml.evaluation.off_policy.logged import Logged, as_policy, as_reward_model, weigh
+from router_ml.evaluation.off_policy.logged import Logged, Weights, as_policy, as_reward_model, weigh
 
-__all__ = ["doubly_robust"]
+__all__ = ["Influence", "doubly_robust", "influence"]
+
+
+@dataclass(frozen=True, eq=False)
+class Influence:
+    """What each row adds to a doubly robust estimate.
+
+    Attributes
+    ----------
+    values : array [n]
+        Their mean is the estimate.
+    weights : Weights
+    residual : array [n]
+        What the weights multiply: the logged reward less the predicted one.
+    """
+
+    values: FloatArray
+    weights: Weights
+    residual: FloatArray
 
 
 def doubly_robust(
@@ -60,13 +81,14 @@ def doubly_robust(
     >>> round(found.value, 3)  # ((0.6 + 0) + (0.8 + 2 x (0 - 0.8))) / 2
     -0.1
     """
+    found = influence(logged, pi, q_hat, max_weight=max_weight)
+    return estimate_mean(found.values, level=level, weights=found.weights, leftover=found.residual)
+
+
+def influence(logged: Logged, pi: ArrayLike, q_hat: ArrayLike, *, max_weight: float | None = None) -> Influence:
+    """The rows of `doubly_robust`, which says what the parameters are and what is raised."""
     policy = as_policy(pi, logged)
     predicted = as_reward_model(q_hat, logged, policy)
     weights = weigh(logged, policy, max_weight)
     residual = logged.reward - predicted[np.arange(len(policy)), logged.action]
-    return estimate_mean(
-        (policy * predicted).sum(axis=1) + weights.weight * residual,
-        level=level,
-        weights=weights,
-        leftover=residual,
-    )
+    return Influence((policy * predicted).sum(axis=1) + weights.weight * residual, weights, residual)

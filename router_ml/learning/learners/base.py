@@ -12,6 +12,7 @@ from router_ml.learning.inputs import InputNames, Inputs
 from router_ml.learning.targets import Scores, Targets, logit
 
 __all__ = [
+    "P_MIN",
     "Learner",
     "bounded_logit",
     "difference_rows",
@@ -20,6 +21,7 @@ __all__ = [
     "mean_log_tokens",
     "nothing_to_separate",
     "poisson_loss",
+    "pseudo_table",
     "shrunken_logit",
     "tier_means",
     "too_few",
@@ -52,14 +54,14 @@ class Learner(Protocol):
         ...
 
 
-def shrunken_logit(y: NDArray[np.float64]) -> float:
+def shrunken_logit(y: NDArray[np.float64], weight: NDArray[np.float64]) -> float:
     """Logit of a mean in [0, 1], with one success and one failure added (Laplace), for tiers with too little to learn from."""
-    return float(logit(np.array((y.sum() + 1) / (len(y) + 2))))
+    return float(logit(np.array((weight @ y + 1) / (weight.sum() + 2))))
 
 
-def mean_log_tokens(tokens: NDArray[np.float64]) -> float:
+def mean_log_tokens(tokens: NDArray[np.float64], weight: NDArray[np.float64]) -> float:
     """Logarithm of the mean token count, at least of one token; 0 where none was logged."""
-    return float(np.log(max(tokens.mean(), 1.0))) if len(tokens) else 0.0
+    return float(np.log(max(np.average(tokens, weights=weight), 1.0))) if weight.sum() > 0 else 0.0
 
 
 def difference_rows(Y: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -71,26 +73,40 @@ def difference_rows(Y: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.ravel(Y if len(a) == 0 else Y[:, a] - Y[:, b])
 
 
+def pseudo_table(
+    outcome: NDArray[np.float64], predicted: NDArray[np.float64], weight: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Outcomes [n, T] with nothing missing: predictions out of fold, and where a tier was tried the weighted residual on top.
+
+    What stands for differences between tiers where no prompt was answered by two; see
+    :func:`router_ml.evaluation.off_policy.pseudo_outcomes`. `weight` is 1 on average over a tier's answers.
+    """
+    tried = ~np.isnan(outcome)
+    per_answer = len(outcome) / np.maximum(tried.sum(axis=0), 1)
+    return np.where(tried, predicted + weight * per_answer * (np.nan_to_num(outcome) - predicted), predicted)
+
+
 def tier_means(targets: Targets) -> NDArray[np.float64]:
     """Means per tier [3 T], each as if one more prompt had come out like all tiers' mean."""
     values = np.hstack([targets.meets, targets.quality, np.log1p(targets.output_tokens)])
-    tried = ~np.isnan(values)
-    total, count = np.where(tried, values, 0).sum(axis=0), tried.sum(axis=0)
-    overall = [s.sum() / max(c.sum(), 1) for s, c in zip(np.split(total, 3), np.split(count, 3), strict=True)]
+    weight = np.where(np.isnan(values), 0, np.tile(targets.weight, 3))
+    total, count = (np.nan_to_num(values) * weight).sum(axis=0), weight.sum(axis=0)
+    overall = [s.sum() / max(c.sum(), 1e-9) for s, c in zip(np.split(total, 3), np.split(count, 3), strict=True)]
     return np.asarray((total + np.repeat(overall, targets.n_tiers)) / (count + 1))
 
 
-_P_MIN = 1e-3
+P_MIN = 1e-3
+"""Of what a linear model expects, the least that is believed."""
 
 
 def bounded_logit(p: NDArray[np.float64]) -> NDArray[np.float64]:
     """Logit of what a linear model expects, cut to [0.001, 0.999]."""
-    return logit(np.clip(p, _P_MIN, 1 - _P_MIN))
+    return logit(np.clip(p, P_MIN, 1 - P_MIN))
 
 
 def logits_to_graph(graph: Graph, shares: str, log_tokens: str) -> str:
     """Scores [n, 3 T] from expected `meets` and `quality` [n, 2 T] and `log_tokens` [n, T]: :func:`bounded_logit` of the former."""
-    p = graph.node("Clip", shares, graph.floats(_P_MIN), graph.floats(1 - _P_MIN))
+    p = graph.node("Clip", shares, graph.floats(P_MIN), graph.floats(1 - P_MIN))
     logits = graph.node("Log", graph.node("Div", p, graph.node("Sub", graph.floats(1), p)))
     return graph.node("Concat", logits, log_tokens, axis=1)
 

@@ -95,22 +95,26 @@ class BoostingLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
 
     def tune(self, X: Inputs, targets: Targets, folds: NDArray[np.intp]) -> Self:
         """Choose the number of trees of each kind, up to 200, by log loss and Poisson loss out of fold, over all tiers."""
-        n_meets = self._best_n_trees(X.features, targets.meets, folds, self._probability, log_loss)
+        n_meets = self._best_n_trees(X.features, targets.meets, targets.weight, folds, self._probability, log_loss)
         n_quality = n_meets
         if not _same(targets):
-            n_quality = self._best_n_trees(X.features, targets.quality, folds, self._probability, log_loss)
-        n_tokens = self._best_n_trees(X.features, targets.output_tokens, folds, self._count, poisson_loss)
+            n_quality = self._best_n_trees(
+                X.features, targets.quality, targets.weight, folds, self._probability, log_loss
+            )
+        n_tokens = self._best_n_trees(
+            X.features, targets.output_tokens, targets.weight, folds, self._count, poisson_loss
+        )
         tuned: Self = clone(self).set_params(n_meets=n_meets, n_quality=n_quality, n_tokens=n_tokens)
         return tuned
 
     def fit(self, X: Inputs, targets: Targets) -> Self:
         """Grow the trees of each tier on the prompts that it answered."""
-        tiers = range(targets.n_tiers)
-        sums = [self._probability(X.features, targets.meets[:, t], self.n_meets) for t in tiers]
+        tiers = [(t, targets.weight[:, t]) for t in range(targets.n_tiers)]
+        sums = [self._probability(X.features, targets.meets[:, t], w, self.n_meets) for t, w in tiers]
         shared = _same(targets) and self.n_meets == self.n_quality
         if not shared:
-            sums += [self._probability(X.features, targets.quality[:, t], self.n_quality) for t in tiers]
-        sums += [self._count(X.features, targets.output_tokens[:, t], self.n_tokens) for t in tiers]
+            sums += [self._probability(X.features, targets.quality[:, t], w, self.n_quality) for t, w in tiers]
+        sums += [self._count(X.features, targets.output_tokens[:, t], w, self.n_tokens) for t, w in tiers]
         trees = Trees.join([s.trees for s in sums])
         for name in _ARRAYS:
             setattr(self, f"{name}_", getattr(trees, name))
@@ -134,25 +138,29 @@ class BoostingLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
     def _trees(self) -> Trees:
         return Trees(*(getattr(self, f"{name}_") for name in _ARRAYS))
 
-    def _probability(self, X: NDArray[np.float32], y: NDArray[np.float64], n_trees: int) -> _Sum:
+    def _probability(
+        self, X: NDArray[np.float32], y: NDArray[np.float64], weight: NDArray[np.float64], n_trees: int
+    ) -> _Sum:
         """Trees of the logit of outcomes in [0, 1]; NaN rows are left out."""
         tried = ~np.isnan(y)
-        X, y = X[tried], y[tried]
+        X, y, weight = X[tried], y[tried], weight[tried]
         if nothing_to_separate(y):
-            return _Sum(shrunken_logit(y), Trees.none())
-        # The classifier's loss, which takes fractions where the classifier takes none. Two weighted rows an answer would do, too,
-        # but given weights, scikit-learn 1.9 spends most of its time on bins: 6 of 7 s for 600 rows of 13 features.
-        return _Sum.of(self._model(HalfBinomialLoss(), n_trees).fit(X, y), X)
+            return _Sum(shrunken_logit(y, weight), Trees.none())
+        # The classifier's loss, which takes fractions where the classifier takes none.
+        return _Sum.of(self._model(HalfBinomialLoss(), n_trees).fit(X, y, sample_weight=_unequal(weight)), X)
 
-    def _count(self, X: NDArray[np.float32], tokens: NDArray[np.float64], n_trees: int) -> _Sum:
+    def _count(
+        self, X: NDArray[np.float32], tokens: NDArray[np.float64], weight: NDArray[np.float64], n_trees: int
+    ) -> _Sum:
         """Trees of the logarithm of expected token counts; NaN rows are left out."""
         logged = ~np.isnan(tokens)
-        X, tokens = X[logged], tokens[logged]
+        X, tokens, weight = X[logged], tokens[logged], weight[logged]
         if too_few(tokens) or tokens.sum() == 0:
-            return _Sum(mean_log_tokens(tokens), Trees.none())
+            return _Sum(mean_log_tokens(tokens, weight), Trees.none())
         # By their mean, so that a row's curvature is about 1, as `l2` supposes.
         mean = float(tokens.mean())
-        return _Sum.of(self._model("poisson", n_trees).fit(X, tokens / mean), X, float(np.log(mean)))
+        model = self._model("poisson", n_trees).fit(X, tokens / mean, sample_weight=_unequal(weight))
+        return _Sum.of(model, X, float(np.log(mean)))
 
     def _model(self, loss: Any, n_trees: int) -> HistGradientBoostingRegressor:
         return HistGradientBoostingRegressor(
@@ -171,23 +179,29 @@ class BoostingLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         self,
         X: NDArray[np.float32],
         Y: NDArray[np.float64],
+        weight: NDArray[np.float64],
         folds: NDArray[np.intp],
-        grow: Callable[[NDArray[np.float32], NDArray[np.float64], int], _Sum],
+        grow: Callable[[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64], int], _Sum],
         loss: Callable[[NDArray[np.float64], NDArray[np.float64]], float],
     ) -> int:
         """The number of trees of least loss on the prompts left out, summed over tiers and folds."""
         total = np.zeros(self.max_trees)
         for fold in np.unique(folds):
-            for y in Y.T:
+            for y, w in zip(Y.T, weight.T, strict=True):
                 seen, out = folds != fold, (folds == fold) & ~np.isnan(y)
                 if not out.any():
                     continue
-                grown = grow(X[seen], y[seen], self.max_trees)
+                grown = grow(X[seen], y[seen], w[seen], self.max_trees)
                 scores = grown.base + grown.trees.leaves(X[out]).cumsum(axis=1)
                 losses = [loss(s, y[out]) for s in scores.T]
                 # A constant has but one number of trees, which stands for all.
                 total += out.sum() * np.broadcast_to(losses, self.max_trees)
         return int(np.argmin(total)) + 1
+
+
+def _unequal(weight: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """The weights, if there are any to speak of: given some, scikit-learn 1.9 spends most of its time on bins (6 of 7 s for 600 rows)."""
+    return None if (weight == 1).all() else weight
 
 
 def _same(targets: Targets) -> bool:

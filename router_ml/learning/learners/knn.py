@@ -54,11 +54,11 @@ class KNNLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
     def fit(self, X: Inputs, targets: Targets) -> Self:
         """Keep the prompts and what happened to them."""
         values = np.hstack([targets.meets, targets.quality, targets.output_tokens])
-        tried = ~np.isnan(values)
+        weight = np.where(np.isnan(values), 0, np.tile(targets.weight, 3))
         self.neighbours_ = _unit(X.features[:, :-1])
-        self.tried_ = tried.astype(np.float32)
-        self.values_ = np.where(tried, values, 0).astype(np.float32)
-        self.prior_ = (self.values_.sum(axis=0) / np.maximum(tried.sum(axis=0), 1)).astype(np.float32)
+        self.tried_ = weight.astype(np.float32)
+        self.values_ = (np.nan_to_num(values) * weight).astype(np.float32)
+        self.prior_ = (self.values_.sum(axis=0) / np.maximum(weight.sum(axis=0), 1e-9)).astype(np.float32)
         return self
 
     def predict(self, X: Inputs) -> Scores:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Self
 
 import numpy as np
@@ -67,17 +68,18 @@ class LogisticLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         Where fewer than 100 prompts were answered by every tier, C_quality is the median of the C.
         """
         Z = _standardize(X.features, *_moments(X.features))
-        meets = [_out_of_fold(Z, targets.meets, folds, _fit_logistic, C) for C in self.C_grid]
+        out_of_fold = partial(_out_of_fold, Z, folds=folds, weight=targets.weight)
+        meets = [out_of_fold(targets.meets, fit=_fit_logistic, setting=C) for C in self.C_grid]
         C = _best_per_tier(self.C_grid, meets, targets.meets, log_loss)
-        tokens = [_out_of_fold(Z, targets.output_tokens, folds, _fit_poisson, alpha) for alpha in self.alpha_grid]
+        tokens = [out_of_fold(targets.output_tokens, fit=_fit_poisson, setting=alpha) for alpha in self.alpha_grid]
         alpha = _best_per_tier(self.alpha_grid, tokens, targets.output_tokens, poisson_loss)
         complete = targets.complete
         C_quality = sorted(C)[len(C) // 2]
         if complete.sum() >= _MIN_COMPLETE and targets.n_tiers > 1:
             quality = meets
             if not np.array_equal(targets.meets, targets.quality, equal_nan=True):
-                quality = [_out_of_fold(Z, targets.quality, folds, _fit_logistic, C) for C in self.C_grid]
-            log_cost = _out_of_fold(Z, targets.cost_usd, folds, _fit_poisson, float(np.median(alpha)))[complete]
+                quality = [out_of_fold(targets.quality, fit=_fit_logistic, setting=C) for C in self.C_grid]
+            log_cost = out_of_fold(targets.cost_usd, fit=_fit_poisson, setting=float(np.median(alpha)))[complete]
             seen = targets.take(complete)
             aiq = [
                 frontier_metrics(sweep_value(expit(q[complete]), np.exp(log_cost)), seen.quality, seen.cost_usd).aiq
@@ -94,9 +96,10 @@ class LogisticLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         n_tiers = targets.n_tiers
         C = np.broadcast_to(np.asarray(self.C, dtype=np.float64), n_tiers)
         alpha = np.broadcast_to(np.asarray(self.alpha, dtype=np.float64), n_tiers)
-        meets = [_fit_logistic(Z, targets.meets[:, t], C[t]) for t in range(n_tiers)]
-        quality = [_fit_logistic(Z, targets.quality[:, t], self.C_quality) for t in range(n_tiers)]
-        tokens = [_fit_poisson(Z, targets.output_tokens[:, t], alpha[t]) for t in range(n_tiers)]
+        tiers = [(t, targets.weight[:, t]) for t in range(n_tiers)]
+        meets = [_fit_logistic(Z, targets.meets[:, t], weight, C[t]) for t, weight in tiers]
+        quality = [_fit_logistic(Z, targets.quality[:, t], weight, self.C_quality) for t, weight in tiers]
+        tokens = [_fit_poisson(Z, targets.output_tokens[:, t], weight, alpha[t]) for t, weight in tiers]
         weights = np.column_stack([w[1:] for w in (*meets, *quality, *tokens)])
         intercepts = np.array([w[0] for w in (*meets, *quality, *tokens)])
         # Standardisation folded in, so that one product is all that is left to do.
@@ -123,16 +126,19 @@ def _standardize(X: NDArray[np.float32], mean: NDArray[np.float64], scale: NDArr
     return (X - mean) / scale
 
 
-def _fit_logistic(Z: NDArray[np.float64], y: NDArray[np.float64], C: float) -> NDArray[np.float64]:
+def _fit_logistic(
+    Z: NDArray[np.float64], y: NDArray[np.float64], weight: NDArray[np.float64], C: float
+) -> NDArray[np.float64]:
     """Intercept and weights [1 + d] of a logistic regression on outcomes in [0, 1]; NaN rows are left out."""
     tried = ~np.isnan(y)
-    Z, y = Z[tried], y[tried]
+    Z, y, weight = Z[tried], y[tried], weight[tried]
     if nothing_to_separate(y):
-        return np.concatenate([[shrunken_logit(y)], np.zeros(Z.shape[1])])
-    outcome, weight = np.round(y), np.ones(len(y))
+        return np.concatenate([[shrunken_logit(y, weight)], np.zeros(Z.shape[1])])
+    outcome = np.round(y)
     if not np.array_equal(outcome, y):
         # An outcome of 0.7 counts as 0.7 of a success and 0.3 of a failure.
-        Z, outcome, weight = np.vstack([Z, Z]), np.repeat([1.0, 0.0], len(y)), np.concatenate([y, 1 - y])
+        Z, outcome = np.vstack([Z, Z]), np.repeat([1.0, 0.0], len(y))
+        weight = np.concatenate([y * weight, (1 - y) * weight])
     model = LogisticRegression(C=C, solver="newton-cholesky", max_iter=200)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -140,25 +146,29 @@ def _fit_logistic(Z: NDArray[np.float64], y: NDArray[np.float64], C: float) -> N
     return np.concatenate([model.intercept_, model.coef_[0]])
 
 
-def _fit_poisson(Z: NDArray[np.float64], tokens: NDArray[np.float64], alpha: float) -> NDArray[np.float64]:
+def _fit_poisson(
+    Z: NDArray[np.float64], tokens: NDArray[np.float64], weight: NDArray[np.float64], alpha: float
+) -> NDArray[np.float64]:
     """Intercept and weights [1 + d] of a Poisson regression of token counts; NaN rows are left out."""
     logged = ~np.isnan(tokens)
-    Z, tokens = Z[logged], tokens[logged]
+    Z, tokens, weight = Z[logged], tokens[logged], weight[logged]
     if too_few(tokens) or tokens.sum() == 0:
-        return np.concatenate([[mean_log_tokens(tokens)], np.zeros(Z.shape[1])])
+        return np.concatenate([[mean_log_tokens(tokens, weight)], np.zeros(Z.shape[1])])
     scale = tokens.mean()
     model = PoissonRegressor(alpha=alpha, solver="newton-cholesky", max_iter=200)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(Z, tokens / scale)
+        model.fit(Z, tokens / scale, sample_weight=weight)
     return np.concatenate([[model.intercept_ + np.log(scale)], model.coef_])
 
 
 def _out_of_fold(
     Z: NDArray[np.float64],
     Y: NDArray[np.float64],
+    *,
     folds: NDArray[np.intp],
-    fit: Callable[[NDArray[np.float64], NDArray[np.float64], float], NDArray[np.float64]],
+    weight: NDArray[np.float64],
+    fit: Callable[[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], float], NDArray[np.float64]],
     setting: float,
 ) -> NDArray[np.float64]:
     """Scores [n, T] of each prompt by models that were fitted without its fold."""
@@ -166,8 +176,8 @@ def _out_of_fold(
     for fold in np.unique(folds):
         out = folds == fold
         for t in range(Y.shape[1]):
-            weights = fit(Z[~out], Y[~out, t], setting)
-            scores[out, t] = Z[out] @ weights[1:] + weights[0]
+            line = fit(Z[~out], Y[~out, t], weight[~out, t], setting)
+            scores[out, t] = Z[out] @ line[1:] + line[0]
     return scores
 
 

@@ -87,9 +87,9 @@ class MLPLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
                 torch.nn.Linear(self.hidden, 3 * targets.n_tiers),
             )
             cells = np.hstack([targets.meets, targets.quality, targets.output_tokens / mean_tokens])
-            best = self._train(
-                layers, torch.from_numpy(((features - mean) / scale).astype(np.float32)), torch.from_numpy(cells)
-            )
+            weight = np.where(np.isnan(cells), 0, np.tile(targets.weight, 3))
+            tables = ((features - mean) / scale).astype(np.float32), np.nan_to_num(cells), weight
+            best = self._train(layers, *map(torch.from_numpy, tables))
         first, last = (best["0.weight"].T, best["0.bias"]), (best["3.weight"].T, best["3.bias"])
         self.hidden_coef_ = first[0] / scale[:, None]
         self.hidden_intercept_ = first[1] - mean @ self.hidden_coef_
@@ -98,7 +98,7 @@ class MLPLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         return self
 
     def _train(
-        self, layers: torch.nn.Sequential, Z: torch.Tensor, cells: torch.Tensor
+        self, layers: torch.nn.Sequential, Z: torch.Tensor, cells: torch.Tensor, weight: torch.Tensor
     ) -> dict[str, NDArray[np.float64]]:
         import torch
 
@@ -112,13 +112,13 @@ class MLPLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
             losses = []
             for batch in train[torch.randperm(len(train))].split(self.batch_size):
                 optimizer.zero_grad()
-                loss = _loss(layers(Z[batch]), cells[batch])
+                loss = _loss(layers(Z[batch]), cells[batch], weight[batch])
                 loss.backward()
                 optimizer.step()
                 losses.append(loss.item())
             layers.eval()
             with torch.no_grad():
-                held_loss = float(_loss(layers(Z[held]), cells[held]))
+                held_loss = float(_loss(layers(Z[held]), cells[held], weight[held]))
             if self.on_epoch is not None:
                 self.on_epoch(epoch, {"train_loss": float(np.mean(losses)), "validation_loss": held_loss})
             if held_loss < best_loss:
@@ -143,11 +143,10 @@ class MLPLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         return graph.linear(active, self.coef_, self.intercept_)
 
 
-def _loss(scores: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
+def _loss(scores: torch.Tensor, cells: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     import torch
 
-    tried = ~torch.isnan(cells)
-    target = torch.where(tried, cells, 0.0).to(scores.dtype)
+    target = cells.to(scores.dtype)
     n_probabilities = 2 * scores.shape[1] // 3
     cross_entropy = torch.nn.functional.binary_cross_entropy_with_logits(
         scores[:, :n_probabilities], target[:, :n_probabilities], reduction="none"
@@ -155,7 +154,7 @@ def _loss(scores: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
     poisson = torch.nn.functional.poisson_nll_loss(
         scores[:, n_probabilities:], target[:, n_probabilities:], reduction="none"
     )
-    return (torch.cat([cross_entropy, poisson], dim=1) * tried).sum() / tried.sum().clamp(min=1)
+    return (torch.cat([cross_entropy, poisson], dim=1) * weight).sum() / weight.sum().clamp(min=1)
 
 
 def _weights(layers: torch.nn.Sequential) -> dict[str, NDArray[np.float64]]:

@@ -14,6 +14,7 @@ from router_ml.learning.learners.knn import KNNLearner
 from router_ml.learning.learners.logistic import LogisticLearner
 from router_ml.learning.learners.mlp import MLPLearner
 from router_ml.learning.learners.ngram import NgramLearner
+from router_ml.learning.learners.ordinal import OrdinalLearner
 from router_ml.learning.learners.stack import StackLearner
 
 __all__ = ["LEARNERS", "make_learner"]
@@ -23,6 +24,7 @@ LEARNERS: Mapping[str, Callable[..., Learner]] = {
     "knn": KNNLearner,
     "mlp": MLPLearner,
     "ngram": NgramLearner,
+    "ordinal": OrdinalLearner,
     "boosting": BoostingLearner,
     "stack": StackLearner,
     "distilled": DistilledLearner,

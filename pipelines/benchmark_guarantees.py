@@ -1,0 +1,200 @@
+"""Do certified thresholds keep their promise? Many resplits of held-out traffic, the real artifact, and the truth beside.
+
+    python -m pipelines.benchmark_guarantees train.parquet test.parquet --router router.onnx --out benchmark/
+
+The population is the test table: half of its prompts, drawn anew each time, are the calibration set, a certified knob's true loss is
+its mean over the whole table, and a promise is broken where that is above the limit. Hindsight is the knob of largest saving whose
+loss over the whole table is within the limit. Exits with 1 where a promise is broken more often than delta allows.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from router_ml import workflow
+from router_ml.core.router import Router
+from router_ml.learning.promising import CalibrationSet, knob_grid, make_promises
+from router_ml.traffic.labels import Bar, meets
+from router_ml.traffic.observations import observe
+
+LIMITS = (0.01, 0.02, 0.05)
+DELTAS = (0.05, 0.1)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """How one promise fared over the resplits.
+
+    Attributes
+    ----------
+    kind, limit, delta
+        What was promised.
+    certified : float
+        Share of the resplits in which some knob was certified.
+    broken : float
+        Share in which the certified knob's true loss is above the limit.
+    allowed : float
+        delta, and two standard errors of a share over so many resplits.
+    saving : float
+        Mean saving over the whole table, against the reference tier; 0 where nothing was certified.
+    hindsight : float
+        The saving of the best knob that keeps the limit.
+    """
+
+    kind: str
+    limit: float
+    delta: float
+    certified: float
+    broken: float
+    allowed: float
+    saving: float
+    hindsight: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether it was kept."""
+        return self.broken <= self.allowed
+
+
+def measure(
+    population: CalibrationSet,
+    policy: str,
+    knobs: NDArray[np.float64],
+    reference: int,
+    *,
+    resplits: int,
+    random_state: int,
+    progress: bool = False,
+) -> list[Kept]:
+    """Certify on half of the prompts, again and again, and compare with the truth over all."""
+    picked = population.choices(policy, knobs, reference)  # type: ignore[arg-type]
+    loss = population.quality[:, [reference]] - np.take_along_axis(population.quality, picked, axis=1)
+    truth = {
+        "loss": loss.mean(axis=0),
+        "violation": 1 - np.take_along_axis(population.meets, picked, axis=1).mean(axis=0),
+    }
+    spent = np.take_along_axis(population.cost_usd, picked, axis=1).sum(axis=0)
+    saving = 1 - spent / population.cost_usd[:, reference].sum()
+    # A share of answers under the bar that some knob can keep: the reference tier's own, and so much more.
+    own = float(1 - population.meets[:, reference].mean())
+    limits = {"loss": LIMITS, "violation": tuple(min(own + limit, 0.99) for limit in LIMITS)}
+    rng = np.random.default_rng(random_state)
+    found: dict[tuple[str, float, float], list[int | None]] = {}
+    index_of = {float(knob): k for k, knob in enumerate(knobs)}
+    for seed in tqdm(range(resplits), desc="resplits", disable=not progress):
+        rows = rng.permutation(len(population.quality))[: len(population.quality) // 2]
+        half = CalibrationSet(
+            *(
+                getattr(population, name)[rows]
+                for name in ("p_meets", "expected_quality", "expected_cost_usd", "to_safety")
+            ),
+            *(getattr(population, name)[rows] for name in ("quality", "meets", "cost_usd")),
+            1.0,
+            "",
+            {},
+        )
+        promises = make_promises(
+            half,
+            policy,
+            knobs,
+            reference,
+            limits=limits,
+            deltas=DELTAS,
+            random_state=seed,  # type: ignore[arg-type]
+        )
+        for p in promises:
+            found.setdefault((p.kind, p.limit, p.delta), []).append(None if p.knob is None else index_of[p.knob])
+    return [_kept(key, indices, truth[key[0]], saving) for key, indices in found.items()]
+
+
+def _kept(
+    key: tuple[str, float, float], indices: list[int | None], truth: NDArray[np.float64], saving: NDArray[np.float64]
+) -> Kept:
+    kind, limit, delta = key
+    n = len(indices)
+    certified = [k for k in indices if k is not None]
+    within = truth <= limit
+    return Kept(
+        kind,
+        limit,
+        delta,
+        certified=len(certified) / n,
+        broken=sum(truth[k] > limit for k in certified) / n,
+        allowed=delta + 2 * math.sqrt(delta * (1 - delta) / n),
+        saving=float(sum(saving[k] for k in certified) / n),
+        hindsight=float(saving[within].max()) if within.any() else 0.0,
+    )
+
+
+def to_markdown(rows: list[Kept], title: str) -> str:
+    """A table, with the verdict first."""
+    broken = [r for r in rows if not r.holds]
+    verdict = "Each promise was kept." if not broken else f"{len(broken)} promises were broken more often than allowed."
+    lines = [
+        f"# {title}",
+        "",
+        verdict,
+        "",
+        "| promise | limit | delta | certified | broken | allowed | saving | in hindsight | share of it |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for r in rows:
+        share = f"{r.saving / r.hindsight:.0%}" if r.hindsight > 0 else "-"
+        lines.append(
+            f"| {r.kind} | {r.limit:.3f} | {r.delta:g} | {r.certified:.0%} | {r.broken:.1%} | {r.allowed:.1%} | {r.saving:.1%} | "
+            f"{r.hindsight:.1%} | {share} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+@click.command()
+@click.argument("train", type=click.Path(exists=True, path_type=Path))
+@click.argument("test", type=click.Path(exists=True, path_type=Path))
+@click.option("--router", "artifact", required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path))
+@click.option("--resplits", default=500, show_default=True, type=click.IntRange(min=10))
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+def main(train: Path, test: Path, artifact: Path, out: Path, resplits: int, seed: int) -> None:
+    """Measure an artifact's promises; it must have been fitted on TRAIN alone."""
+    router = Router.load(artifact)
+    metadata = router.metadata
+    setting = next(s for s in metadata.settings if s.policy != "reference")
+    reference = router.ladder.index(metadata.reference)
+    known = observe(workflow.read_traffic([train]).traffic, router.ladder)
+    said = router.predict(known.prompt.tolist())
+    knobs = knob_grid(setting.policy, *(np.float64(t) for t in (said.p_meets, said.quality, said.cost_usd)))
+    seen = observe(workflow.read_traffic([test]).traffic, router.ladder)
+    seen = seen.take(seen.complete)
+    said = router.predict(seen.prompt.tolist())
+    population = CalibrationSet(
+        np.float64(said.p_meets),
+        np.float64(said.quality),
+        said.cost_usd,
+        said.novelty > (metadata.novelty_threshold or math.inf),
+        seen.quality,
+        meets(seen.quality, router.ladder, Bar(**metadata.bar)),
+        seen.cost_usd,
+        1.0,
+        "",
+        {},
+    )
+    rows = measure(population, setting.policy, knobs, reference, resplits=resplits, random_state=seed, progress=True)
+    out.mkdir(parents=True, exist_ok=True)
+    text = to_markdown(rows, f"Promises of {artifact.name} on {test.name}, {resplits} resplits")
+    (out / "guarantees.md").write_text(text)
+    (out / "guarantees.json").write_text(json.dumps([asdict(r) | {"holds": r.holds} for r in rows], indent=2))
+    click.echo(text)
+    sys.exit(0 if all(r.holds for r in rows) else 1)
+
+
+if __name__ == "__main__":
+    main()

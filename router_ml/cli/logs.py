@@ -1,0 +1,337 @@
+"""Commands that bring logs in, and fill in what they lack."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from router_ml.cli.options import (
+    ENCODER,
+    JSON,
+    MAX_REJECTS,
+    SEED,
+    TRAFFIC,
+    load_router,
+    not_an_input,
+    read_ladder,
+    replacing,
+    train_extra,
+)
+
+_PATHS = click.argument("paths", nargs=-1, required=True, type=str)
+_OUT = click.option(
+    "--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Where the table goes (Parquet)."
+)
+_TIERS_REQUIRED = click.option(
+    "--tiers", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The ladder (YAML)."
+)
+
+
+@click.command()
+@click.argument("format")
+@_PATHS
+@_OUT
+@click.option("--quality-from", help="Name of the feedback or score that becomes quality.")
+@click.option(
+    "--quality-scale",
+    default="auto",
+    show_default=True,
+    help="What it means: auto, stars, 1..10, or good=1,fair=0.5,poor=0.",
+)
+@click.option("--keep-failed", is_flag=True, help="Failed calls become rows of quality 0.")
+@click.option(
+    "--model-from",
+    default="response",
+    show_default=True,
+    type=click.Choice(["response", "request"]),
+    help="The model that answered, or the name that was asked for.",
+)
+@click.option("--column", "columns", multiple=True, help="For tables: prompt=question, several times.")
+@click.option("--default", "defaults", multiple=True, help="A value for a column that lacks: model=gpt-4.1.")
+@click.option("--redact", is_flag=True, help="Replace secrets and personal data before anything is written.")
+@click.option("--redact-kind", "kinds", multiple=True, help="Only these kinds; several times. Without it, all.")
+@click.option(
+    "--phone-region",
+    "regions",
+    multiple=True,
+    default=("US",),
+    show_default=True,
+    help="Country whose national phone numbers are looked for; several times.",
+)
+@click.option(
+    "--similarity",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Look for prompts that are at least so alike, such as 0.8.",
+)
+@click.option("--drop-duplicates", is_flag=True, help="Keep one of each group of duplicates for each model.")
+@click.option("--card", type=click.Path(dir_okay=False, path_type=Path), help="Write the data card here (Markdown).")
+@MAX_REJECTS
+@SEED
+@JSON
+@click.pass_obj
+def ingest(
+    progress: bool,
+    format: str,  # noqa: A002
+    paths: tuple[str, ...],
+    out: Path,
+    quality_from: str | None,
+    quality_scale: str,
+    keep_failed: bool,
+    model_from: str,
+    columns: tuple[str, ...],
+    defaults: tuple[str, ...],
+    redact: bool,
+    kinds: tuple[str, ...],
+    regions: tuple[str, ...],
+    similarity: float | None,
+    drop_duplicates: bool,
+    card: Path | None,
+    max_rejects: float,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Import logs of FORMAT from PATHS (files, folders, globs, or an address) into a traffic table.
+
+    \b
+    router-ml ingest openai-batch batch_input.jsonl batch_output.jsonl --out traffic.parquet
+    router-ml ingest litellm spend_logs.jsonl --redact --card card.md --out traffic.parquet
+    router-ml ingest table logs/*.csv --column prompt=question --column model=engine --out traffic.parquet
+    """
+    from tqdm import tqdm
+
+    not_an_input(out, tuple(Path(p) for p in paths))
+    with train_extra("ingest"):
+        from router_ml.traffic.cleaning.redact import KINDS
+        from router_ml.traffic.importers import ImportOptions, Progress, Scale
+        from router_ml.workflow.ingesting import IngestOptions
+        from router_ml.workflow.ingesting import ingest as run
+
+        importing = ImportOptions(
+            quality_from=quality_from,
+            scale=Scale.parse(quality_scale),
+            keep_failed=keep_failed,
+            model_from=model_from,
+            columns=_pairs("--column", columns),
+            defaults=_pairs("--default", defaults),
+        )
+        options = IngestOptions(
+            importing,
+            redact=kinds or (tuple(sorted(KINDS)) if redact else ()),
+            phone_regions=regions,
+            similarity=similarity,
+            drop_duplicates=drop_duplicates,
+            max_rejects=max_rejects,
+            random_state=seed,
+        )
+        with tqdm(desc=format, unit="B", unit_scale=True, disable=not progress) as bar:
+
+            def show(now: Progress) -> None:
+                bar.total = now.total_bytes
+                bar.update(now.n_bytes - bar.n)
+                bar.set_postfix_str(f"{now.n_rows:,} rows", refresh=False)
+
+            ingested = run(format, paths, out, options=options, on_progress=show)
+    if card is not None:
+        with replacing(card) as temporary:
+            temporary.write_text(ingested.card.to_markdown(), encoding="utf-8")
+    if as_json:
+        click.echo(json.dumps(ingested.to_dict()))
+        return
+    click.echo(ingested.card.to_text())
+    click.echo(f"\n{ingested.result.summary()}\nTraffic: {out}")
+    if ingested.result.rejects is not None:
+        click.echo(f"Left out, with the reasons: {ingested.result.rejects}")
+
+
+@click.command()
+@TRAFFIC
+@_TIERS_REQUIRED
+@_OUT
+@click.option(
+    "--endpoints",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="How to reach the tiers (YAML); without it, OpenAI for all.",
+)
+@click.option(
+    "--choose",
+    default="all",
+    show_default=True,
+    type=click.Choice(["all", "random", "informative"]),
+    help="Which prompts.",
+)
+@click.option("--n-prompts", type=click.IntRange(min=1), help="Prompts to ask at most.")
+@click.option("--max-usd", type=click.FloatRange(min=0, min_open=True), help="The budget, over all runs of a journal.")
+@click.option("--dry-run", is_flag=True, help="Say what it would cost; nothing is sent.")
+@click.option("--batch", is_flag=True, help="Through the Batch API, at its price.")
+@click.option(
+    "--router",
+    "artifact",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="An artifact, for 'informative': prompts that it is uncertain of.",
+)
+@click.option(
+    "--journal",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="What makes the replay resumable; without it, beside the output.",
+)
+@MAX_REJECTS
+@SEED
+@JSON
+@click.pass_obj
+def replay(
+    progress: bool,
+    traffic: tuple[Path, ...],
+    tiers: Path,
+    out: Path,
+    endpoints: Path | None,
+    choose: str,
+    n_prompts: int | None,
+    max_usd: float | None,
+    dry_run: bool,
+    batch: bool,
+    artifact: Path | None,
+    journal: Path | None,
+    max_rejects: float,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Ask the tiers that TRAFFIC lacks, within a budget. Killed at any moment, the same command goes on where it was.
+
+    \b
+    router-ml replay traffic.parquet --tiers tiers.yaml --choose random --n-prompts 500 --dry-run --out more.parquet
+    router-ml replay traffic.parquet --tiers tiers.yaml --choose random --n-prompts 500 --max-usd 20 --out more.parquet
+    """
+    if max_usd is None and not dry_run:
+        raise click.UsageError("Give --max-usd, the most that this may cost; --dry-run estimates it.")
+    not_an_input(out, traffic)
+    with train_extra("replay"):
+        from router_ml.ladder import Ladder
+        from router_ml.traffic.replay import Endpoint, ReplayOptions, estimate_replay, read_endpoints
+        from router_ml.traffic.replay import replay as run
+        from router_ml.workflow import read_traffic
+
+        table = read_traffic(traffic, max_rejects=max_rejects).traffic
+        ladder = Ladder.from_yaml(tiers)
+        reached = [Endpoint()] * len(ladder) if endpoints is None else read_endpoints(endpoints, ladder)
+        router = None if artifact is None else load_router(artifact)
+        options = ReplayOptions(
+            choose=choose,  # type: ignore[arg-type]  # click has checked it
+            n_prompts=n_prompts,
+            max_usd=max_usd,
+            batch=batch,
+            progress=progress,
+            random_state=seed,
+        )
+        if dry_run:
+            estimate = estimate_replay(table, ladder, reached, options=options, router=router)
+            click.echo(json.dumps(dataclasses.asdict(estimate)) if as_json else estimate.summary())
+            return
+        kept = journal or out.with_name(f"{out.stem}.journal.sqlite")
+        rows, report = run(table, ladder, reached, journal=kept, options=options, router=router)
+    with replacing(out) as temporary:
+        rows.write_parquet(temporary)
+    if as_json:
+        click.echo(json.dumps({"out": str(out), "journal": str(kept), **dataclasses.asdict(report)}))
+        return
+    click.echo(f"{report.summary()}\nTraffic: {out}, not judged yet; journal: {kept}")
+
+
+@click.command()
+@TRAFFIC
+@click.option(
+    "--judge",
+    "config",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Which grader judges what (YAML).",
+)
+@_OUT
+@click.option("--tiers", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The ladder (YAML).")
+@click.option("--cache", type=click.Path(dir_okay=False, path_type=Path), help="File of verdicts, to go on from.")
+@click.option("--max-usd", type=click.FloatRange(min=0, min_open=True), help="The budget; without it judge.yaml's.")
+@click.option(
+    "--labels",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="People's qualities (prompt_id, model, quality), to compare the judge with.",
+)
+@click.option("--bar", default=0.8, show_default=True, type=click.FloatRange(0, 1), help="The bar of that comparison.")
+@click.option("--grades", type=click.Path(dir_okay=False, path_type=Path), help="Write each grade, with its reason.")
+@ENCODER
+@MAX_REJECTS
+@SEED
+@JSON
+@click.pass_obj
+def judge(
+    progress: bool,
+    traffic: tuple[Path, ...],
+    config: Path,
+    out: Path,
+    tiers: Path | None,
+    cache: Path | None,
+    max_usd: float | None,
+    labels: Path | None,
+    bar: float,
+    grades: Path | None,
+    encoder: str,
+    max_rejects: float,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Give the answers of TRAFFIC a quality, by the graders of judge.yaml; with --labels say how far they agree with people.
+
+    \b
+    router-ml judge more.parquet --judge judge.yaml --max-usd 5 --cache votes.sqlite --out judged.parquet
+    """
+    from tqdm import tqdm
+
+    not_an_input(out, traffic)
+    with train_extra("judge"):
+        from router_ml.traffic.judge import judge_traffic
+        from router_ml.workflow.judging import compare_with_people, embedding
+
+        ladder = read_ladder(tiers)
+        with tqdm(desc="judge", unit="answer", disable=not progress) as shown:
+
+            def show(done: int, total: int, usd: float) -> None:
+                shown.total = total
+                shown.set_postfix_str(f"${usd:.4f}", refresh=False)
+                shown.update(done - shown.n)
+
+            result = judge_traffic(
+                list(traffic),
+                config,
+                embed=embedding(encoder),
+                cache=cache,
+                max_usd=max_usd,
+                top_model=None if ladder is None else ladder.models[-1],
+                on_progress=show,
+                max_rejects=max_rejects,
+            )
+        agreement = None if labels is None else compare_with_people(result, labels, bar=bar, random_state=seed)
+    with replacing(out) as temporary:
+        result.traffic.write_parquet(temporary)
+    if grades is not None:
+        with replacing(grades) as temporary:
+            result.grades.write_parquet(temporary)
+    if as_json:
+        content: dict[str, Any] = {"out": str(out), **result.to_dict()}
+        click.echo(json.dumps(content | ({} if agreement is None else agreement.to_dict())))
+        return
+    click.echo(result.summary())
+    if agreement is not None:
+        click.echo(agreement.summary())
+    click.echo(f"Traffic: {out}")
+
+
+def _pairs(option: str, texts: tuple[str, ...]) -> dict[str, str]:
+    pairs = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name or not value:
+            raise click.UsageError(f"{option} is {text!r}; it needs to be NAME=VALUE.")
+        pairs[name] = value
+    return pairs

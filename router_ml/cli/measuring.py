@@ -1,0 +1,216 @@
+"""Commands that measure an artifact, or make another of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TextIO
+
+import click
+
+from router_ml.cli.options import (
+    ARTIFACT,
+    JSON,
+    MAX_REJECTS,
+    SEED,
+    TRAFFIC,
+    load_router,
+    not_an_input,
+    replacing,
+    train_extra,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+@click.command()
+@ARTIFACT
+@TRAFFIC
+@click.option("--off-policy", is_flag=True, help="TRAFFIC is a log with one model a prompt, chosen by another policy.")
+@click.option(
+    "--max-weight", type=click.FloatRange(min=1), help="Off policy: clip importance weights here; without it, none."
+)
+@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write an HTML report here.")
+@click.option(
+    "--resamples", default=1000, show_default=True, type=click.IntRange(min=10), help="Resamples of the bootstrap."
+)
+@MAX_REJECTS
+@SEED
+@JSON
+def evaluate(
+    artifact: Path,
+    traffic: tuple[Path, ...],
+    off_policy: bool,
+    max_weight: float | None,
+    report: Path | None,
+    resamples: int,
+    max_rejects: float,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Measure ARTIFACT on TRAFFIC that it wasn't fitted on: that every tier answered, or, with --off-policy, a log as it comes.
+
+    \b
+    router-ml evaluate router.onnx held-out.parquet --report report.html
+    router-ml evaluate router.onnx logs/*.parquet --off-policy
+    """
+    if off_policy and report is not None:
+        raise click.UsageError("--report is for traffic that every tier answered; leave it out with --off-policy.")
+    with train_extra("evaluate"):
+        from router_ml import workflow
+        from router_ml.evaluation.report import html_report, text_report
+
+        router = load_router(artifact)
+        if off_policy:
+            found = workflow.evaluate_off_policy(
+                router, traffic, random_state=seed, max_rejects=max_rejects, max_weight=max_weight
+            )
+            click.echo(json.dumps(found.to_dict()) if as_json else found.to_text())
+            return
+        evaluation = workflow.evaluate_router(
+            router, traffic, random_state=seed, max_rejects=max_rejects, n_resamples=resamples
+        )
+        if report is not None:
+            page = html_report(
+                evaluation,
+                workflow.figures(evaluation),
+                title=f"{artifact.name} on {', '.join(p.name for p in traffic)}",
+                facts=workflow.report_facts(router, evaluation),
+            )
+            with replacing(report) as temporary:
+                temporary.write_text(page, encoding="utf-8")
+    click.echo(json.dumps(evaluation.to_dict()) if as_json else text_report(evaluation))
+
+
+@click.command()
+@ARTIFACT
+@TRAFFIC
+@click.option(
+    "--budget-usd", required=True, type=click.FloatRange(min=0, min_open=True), help="What exploring may cost."
+)
+@click.option("--prompts", "n_prompts", required=True, type=click.IntRange(min=1), help="Prompts that are expected.")
+@click.option(
+    "--max-epsilon",
+    default=0.2,
+    show_default=True,
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="The largest share of a stratum to explore.",
+)
+@click.option("--by", type=click.Choice(["category", "source", "p_meets"]), help="Strata; without it, what there is.")
+@MAX_REJECTS
+@JSON
+def explore(
+    artifact: Path,
+    traffic: tuple[Path, ...],
+    budget_usd: float,
+    n_prompts: int,
+    max_epsilon: float,
+    by: Literal["category", "source", "p_meets"] | None,
+    max_rejects: float,
+    as_json: bool,
+) -> None:
+    """Plan which prompts to send to which other tier, how often, and what to log, so that the next log can train and judge a router.
+
+    \b
+    router-ml explore router.onnx traffic.parquet --budget-usd 50 --prompts 100000
+    """
+    with train_extra("explore"):
+        from router_ml import workflow
+
+        plan = workflow.plan_router_exploration(
+            load_router(artifact),
+            traffic,
+            budget_usd=budget_usd,
+            n_prompts=n_prompts,
+            max_epsilon=max_epsilon,
+            by=by,
+            max_rejects=max_rejects,
+        )
+    click.echo(json.dumps(plan.to_dict()) if as_json else plan.to_text())
+
+
+@click.command()
+@ARTIFACT
+@click.argument("traffic", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Where the other file goes (.onnx)."
+)
+@click.option(
+    "--weights",
+    type=click.Choice(["float16", "int8"]),
+    help="Store the token vectors as these; of a transformer int8 only, and its matrices too.",
+)
+@click.option("--prune", is_flag=True, help="Keep the vectors of the tokens in TRAFFIC, one for all others.")
+@click.option("--text-in", is_flag=True, help="Put the tokenizer into the graph, for onnxruntime-extensions.")
+@MAX_REJECTS
+@JSON
+def export(
+    artifact: Path,
+    traffic: tuple[Path, ...],
+    out: Path,
+    weights: Literal["float16", "int8"] | None,
+    prune: bool,
+    text_in: bool,
+    max_rejects: float,
+    as_json: bool,
+) -> None:
+    """Make another file from ARTIFACT: a smaller one, or one that takes text, and compare it with ARTIFACT on TRAFFIC.
+
+    \b
+    router-ml export router.onnx traffic.parquet --weights int8 --prune --out small.onnx
+    router-ml export router.onnx --text-in --out router-text.onnx
+    """
+    if not (weights or prune or text_in):
+        raise click.UsageError("Nothing is asked for; give --weights, --prune or --text-in.")
+    if prune and not traffic:
+        raise click.UsageError("--prune needs TRAFFIC: its tokens are the ones to keep.")
+    not_an_input(out, (artifact, *traffic))
+    compression = parity = None
+    with train_extra("export"), tempfile.TemporaryDirectory() as folder:
+        from router_ml import workflow
+        from router_ml.learning.text_graph import add_text_input
+
+        source = artifact
+        if weights or prune:
+            source = Path(folder) / "small.onnx" if text_in else out
+            compression = workflow.compress_router(
+                artifact, source, traffic, weights=weights, prune=prune, max_rejects=max_rejects
+            )
+        if text_in:
+            parity = add_text_input(source, out)
+    if as_json:
+        parts = {"compression": compression and compression.to_dict(), "text_in": parity and dataclasses.asdict(parity)}
+        click.echo(json.dumps({"artifact": str(out), **parts}))
+        return
+    if compression is not None:
+        click.echo(compression.summary())
+    if parity is not None:
+        click.echo(f"Text in: p_meets differs by at most {parity.max_difference:.2g} on {parity.n_prompts} prompts")
+    click.echo(f"Written: {out}")
+
+
+@click.command()
+@ARTIFACT
+@click.option(
+    "--prompts", type=click.File(encoding="utf-8"), help="Text to build the prompts of; without it, plain English."
+)
+@click.option(
+    "--threads", default=1, show_default=True, type=click.IntRange(min=1), help="Measure so many threads at once, too."
+)
+@click.option(
+    "--calls", default=2000, show_default=True, type=click.IntRange(min=10), help="Calls behind each percentile."
+)
+@JSON
+def bench(artifact: Path, prompts: TextIO | None, threads: int, calls: int, as_json: bool) -> None:
+    """Measure what a decision costs on this machine: latency by prompt length, throughput by batch size.
+
+    \b
+    router-ml bench router.onnx --threads 2
+    """
+    from router_ml.core.bench import bench as measure
+
+    result = measure(artifact, prompts=prompts.read().split() if prompts else (), threads=threads, calls=calls)
+    click.echo(json.dumps(result.to_dict()) if as_json else result.to_text())

@@ -1,0 +1,175 @@
+"""Commands that use an artifact."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from router_ml.cli.options import (
+    ARTIFACT,
+    JSON,
+    load_router,
+)
+
+if TYPE_CHECKING:
+    from router_ml.core.decision import Decision
+
+
+def _decision_options(command: Callable[..., None]) -> Callable[..., None]:
+    """What may be asked of a decision, as options of a command."""
+    options = (
+        click.option(
+            "--policy", type=click.Choice(["bar", "value", "reference"]), help="Without it, the artifact's default."
+        ),
+        click.option(
+            "--threshold", type=click.FloatRange(0, 1), help="For the policy bar; without it, the artifact's own."
+        ),
+        click.option(
+            "--lam",
+            type=click.FloatRange(min=0),
+            help="For the policy value: the quality that one US dollar is worth; without it, the artifact's own.",
+        ),
+        click.option("--max-loss", type=float, help="A promise of the artifact: quality below the reference tier's."),
+        click.option("--max-violation", type=float, help="A promise of the artifact: share of answers under the bar."),
+        click.option("--delta", type=float, help="The chance that the promise fails; without it 0.05."),
+        click.option("--in-slice", help="The slice that the promise is for, such as category=law."),
+        click.option(
+            "--allow", "allowed", multiple=True, help="A tier that may be chosen; several times. Without it, all."
+        ),
+        click.option("--forbid", "forbidden", multiple=True, help="A tier that may not be chosen; several times."),
+        click.option(
+            "--require",
+            "requires",
+            multiple=True,
+            help="What the tier has to support (tools, vision, json_schema); several times.",
+        ),
+        click.option(
+            "--output-tokens", type=click.IntRange(min=1), help="The most tokens of the answer, beside the prompt."
+        ),
+        click.option("--max-cost-usd", type=click.FloatRange(min=0), help="The most that the call may cost."),
+        click.option("--ignore-novelty", is_flag=True, help="By the policy, also where a query is unlike the traffic."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.command()
+@ARTIFACT
+@click.argument("prompt", required=False)
+@_decision_options
+@JSON
+def route(artifact: Path, prompt: str | None, as_json: bool, **options: Any) -> None:
+    """Route PROMPT, or, with -, the JSON lines on stdin: each a string, a list of chat messages, or an object with 'prompt' or 'messages'.
+
+    \b
+    router-ml route router.onnx "What is the capital of Peru?"
+    router-ml route router.onnx - < prompts.jsonl
+    """
+    options = _given(options)
+    router = load_router(artifact)
+    if prompt is not None and prompt != "-":
+        decision = router.route(prompt, **options)
+        click.echo(
+            json.dumps(_decision(decision)) if as_json else f"{decision.tier}\t{decision.model}\n{decision.explanation}"
+        )
+        return
+    from router_ml.errors import QueryError
+
+    for number, query in _queries(sys.stdin.buffer):
+        try:
+            decision = router.route(query, **options)
+        except QueryError as exc:
+            raise QueryError(f"Line {number} of stdin: {exc}") from exc
+        click.echo(json.dumps(_decision(decision)))
+
+
+@click.command()
+@ARTIFACT
+@click.argument("prompt")
+@_decision_options
+@JSON
+def explain(artifact: Path, prompt: str, as_json: bool, **options: Any) -> None:
+    """Say why PROMPT goes where it goes: what is expected of each tier, and which may take it. PROMPT may be JSON, as for route.
+
+    \b
+    router-ml explain router.onnx "What is the capital of Peru?" --max-cost-usd 0.001
+    """
+    explanation = load_router(artifact).explain(prompt, **_given(options))
+    click.echo(json.dumps(explanation.to_dict()) if as_json else explanation.to_text())
+
+
+@click.command()
+@ARTIFACT
+@JSON
+def inspect(artifact: Path, as_json: bool) -> None:
+    """Say what is in ARTIFACT, without running it.
+
+    \b
+    router-ml inspect router.onnx --json
+    """
+    from router_ml.core.artifact import Setting, read_artifact
+
+    content = read_artifact(artifact)
+    metadata = json.loads(content.metadata.to_json())
+    if as_json:
+        click.echo(json.dumps(metadata))
+        return
+    size = artifact.stat().st_size / 1e6
+    click.echo(
+        f"{artifact}: {size:.1f} MB, encoder {metadata['encoder']['name']}, learner {metadata['learner']['name']}"
+    )
+    click.echo(f"bar: quality >= {metadata['bar']['value']:g} ({metadata['bar']['kind']})")
+    for tier in metadata["ladder"]:
+        click.echo(
+            f"tier {tier['name']}: {tier['model']}, ${tier['input_usd_per_mtok']:.4g} in, ${tier['output_usd_per_mtok']:.4g} out "
+            f"per million tokens ({tier['price_source']})"
+        )
+    click.echo(f"reference tier: {metadata['reference']}")
+    for setting in metadata["settings"]:
+        click.echo(str(Setting(**setting)))
+    for guarantee in content.metadata.guarantees:
+        click.echo(
+            f"certified, knob {guarantee.knob:.4g}: {guarantee}" if guarantee.knob is not None else str(guarantee)
+        )
+    novelty = metadata["novelty_threshold"]
+    click.echo("novelty: ignored" if novelty is None else f"novelty: above {novelty:.3g} to the reference tier")
+    click.echo(f"acceptance of answers: {'learned' if content.acceptance else 'not learned (fit --cascade)'}")
+    for key, value in metadata["provenance"].items():
+        click.echo(f"{key}: {value}")
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that were given."""
+    return {name: value for name, value in options.items() if value not in (None, (), False)}
+
+
+def _decision(decision: Decision) -> dict[str, Any]:
+    return {**decision._asdict(), "explanation": decision.explanation}
+
+
+def _queries(lines: Any) -> Iterator[tuple[int, Any]]:
+    """The queries of JSON lines, with their line numbers; raises QueryError naming the line that isn't one."""
+    from router_ml.errors import QueryError
+
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as exc:
+            raise QueryError(
+                f"Line {number} of stdin isn't JSON in UTF-8 ({exc}); give a string or an object a line."
+            ) from exc
+        if isinstance(value, dict):
+            if not value.keys() & {"messages", "prompt"}:
+                raise QueryError(
+                    f"Line {number} of stdin is an object with neither 'prompt' nor 'messages'; give one of them."
+                )
+            value = value.get("messages", value.get("prompt"))
+        yield number, value

@@ -1,0 +1,109 @@
+"""What an artifact promises, and which of its promises answers a request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from router_ml.core.checks import is_finite
+from router_ml.core.decision import Policy
+from router_ml.errors import InputError
+
+__all__ = ["Guarantee", "GuaranteeKind", "find_guarantee"]
+
+GuaranteeKind = Literal["loss", "violation"]
+
+_EPS = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class Guarantee:
+    """A knob for which a limit was certified on prompts that the router was not fitted on.
+
+    With probability at least ``1 - delta`` over the draw of those prompts, the expected loss of routing with this knob is at most
+    `limit`, for traffic of which they are a fair sample (independent draws of one distribution; exchangeable will do). It says
+    nothing of other traffic, of single prompts, or of requests whose own limits exclude tiers.
+
+    Parameters
+    ----------
+    kind : {"loss", "violation"}
+        Bounded is the expected quality loss against always using the reference tier, or the share of answers under the bar.
+    limit, delta : float
+    policy : {"bar", "value"}
+    knob : float or None
+        None: nothing could be certified, so that everything goes to the reference tier.
+    n : int
+        Prompts that it rests on.
+    mean_loss, saving : float or None
+        On these prompts: what was lost, and the share of the reference tier's cost that was saved. Both flatter a little, since the
+        knob was picked on them.
+    rows_needed : float
+        About how many more prompts would certify something; 0 where something is, infinite where it looks impossible.
+    slice : str or None
+        ``"category=law"``: for this slice alone; None: for all traffic together.
+    note : str
+        What it rests on beside that, or why nothing could be certified; empty: nothing to add.
+    """
+
+    kind: GuaranteeKind
+    limit: float
+    delta: float
+    policy: Policy
+    knob: float | None
+    n: int
+    mean_loss: float | None = None
+    saving: float | None = None
+    rows_needed: float = 0.0
+    slice: str | None = None
+    note: str = ""
+
+    def __str__(self) -> str:
+        """The promise in a sentence."""
+        what = "quality loss against the reference tier" if self.kind == "loss" else "share of answers under the bar"
+        where = f" on {self.slice}" if self.slice else ""
+        note = f"; {self.note}" if self.note else ""
+        if self.knob is None:
+            more = (
+                f"about {self.rows_needed:,.0f} more prompts might do"
+                if self.rows_needed < float("inf")
+                else "no number of prompts like these would do"
+            )
+            return (
+                f"{what} <= {self.limit:g} (delta {self.delta:g}){where}: not certified on {self.n:,} prompts, {more}{note}; "
+                "everything goes to the reference tier"
+            )
+        return (
+            f"{what} <= {self.limit:g}{where} with probability {1 - self.delta:.0%} over the draw of {self.n:,} calibration prompts, "
+            f"for traffic like them{note}"
+        )
+
+
+def find_guarantee(
+    table: Sequence[Guarantee], kind: GuaranteeKind, limit: float, delta: float, in_slice: str | None = None
+) -> Guarantee:
+    """The boldest promise of the table that keeps what is asked: of at most this limit and this delta.
+
+    For a slice without rows of its own, that of all traffic together, which then holds for all traffic only. Where the boldest row
+    isn't certified, a stricter one is taken: the chance that this fails is at most the sum of both deltas.
+
+    Raises
+    ------
+    InputError
+        If a number is out of range, or the table holds nothing as strict.
+    """
+    name = "max_loss" if kind == "loss" else "max_violation"
+    if not is_finite(limit) or not 0 < limit < 1:
+        raise InputError(f"'{name}' is {limit!r}; it needs to be a number between 0 and 1, such as 0.02.")
+    if not is_finite(delta) or not 0 < delta < 1:
+        raise InputError(f"'delta' is {delta!r}; it needs to be a probability between 0 and 1, such as 0.05.")
+    of_kind = [g for g in table if g.kind == kind]
+    rows = [g for g in of_kind if g.slice == in_slice] or [g for g in of_kind if g.slice is None]
+    kept = [g for g in rows if g.limit <= limit + _EPS and g.delta <= delta + _EPS]
+    if not kept:
+        held = ", ".join(f"{g.limit:g} (delta {g.delta:g})" for g in rows) or "none"
+        raise InputError(
+            f"The artifact certifies no {name} as strict as {limit:g} with delta {delta:g}; it holds: {held}. Fit it again with "
+            f"'router-ml fit --{name.replace('_', '-')} {limit:g} --delta {delta:g}'."
+        )
+    return max(kept, key=lambda g: (g.knob is not None, g.limit, g.delta))

@@ -1,0 +1,45 @@
+"""Importers by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from router_ml.errors import InputError
+from router_ml.traffic.importers.base import Importer
+from router_ml.traffic.importers.helicone import HELICONE
+from router_ml.traffic.importers.langfuse import LANGFUSE
+from router_ml.traffic.importers.litellm import LITELLM
+from router_ml.traffic.importers.mlflow import MLFLOW
+from router_ml.traffic.importers.openai_batch import OPENAI_BATCH
+from router_ml.traffic.importers.openai_stored import OPENAI_STORED
+from router_ml.traffic.importers.openrouter import OPENROUTER
+from router_ml.traffic.importers.otel import OTEL
+from router_ml.traffic.importers.routellm import ROUTELLM
+from router_ml.traffic.importers.routerbench import ROUTERBENCH
+from router_ml.traffic.importers.table import TABLE
+
+__all__ = ["IMPORTERS", "get_importer"]
+
+IMPORTERS: Mapping[str, Importer] = {
+    importer.name: importer
+    for importer in (
+        OPENAI_BATCH,
+        OPENAI_STORED,
+        OPENROUTER,
+        HELICONE,
+        LITELLM,
+        LANGFUSE,
+        OTEL,
+        MLFLOW,
+        ROUTERBENCH,
+        ROUTELLM,
+        TABLE,
+    )
+}
+
+
+def get_importer(name: str) -> Importer:
+    """The importer of a format; raises InputError for a name that isn't known."""
+    if name not in IMPORTERS:
+        raise InputError(f"There is no format {name!r}; choose from {', '.join(IMPORTERS)}.")
+    return IMPORTERS[name]

@@ -1,0 +1,34 @@
+"""Judging answers: graders by kind, an LLM judge, its agreement with people, and its noise carried into labels."""
+
+from __future__ import annotations
+
+from router_ml.traffic.judge.agreement import Agreement, agree_with_labels, agreement
+from router_ml.traffic.judge.config import JudgeConfig, Rule
+from router_ml.traffic.judge.grading import Grade, Grader, Item, Means
+from router_ml.traffic.judge.judging import judge_traffic
+from router_ml.traffic.judge.noise import Margin, margin_from_labels, margin_from_votes
+from router_ml.traffic.judge.position import PositionBias, position_bias
+from router_ml.traffic.judge.registry import GRADERS, build_grader
+from router_ml.traffic.judge.result import JudgeResult, RuleReport
+
+__all__ = [
+    "GRADERS",
+    "Agreement",
+    "Grade",
+    "Grader",
+    "Item",
+    "JudgeConfig",
+    "JudgeResult",
+    "Margin",
+    "Means",
+    "PositionBias",
+    "Rule",
+    "RuleReport",
+    "agree_with_labels",
+    "agreement",
+    "build_grader",
+    "judge_traffic",
+    "margin_from_labels",
+    "margin_from_votes",
+    "position_bias",
+]

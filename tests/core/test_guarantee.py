@@ -1,0 +1,152 @@
+"""Which promise of an artifact's table answers a request, and how it reads."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router_ml.core.guarantee import Guarantee, GuaranteeKind, find_guarantee
+from router_ml.errors import InputError
+
+TABLE = tuple(
+    Guarantee("loss", limit, delta, "value", None if knob is None else float(knob), 500)
+    for limit, delta, knob in [
+        (0.01, 0.05, None),
+        (0.01, 0.1, 10),
+        (0.02, 0.05, 20),
+        (0.02, 0.1, 30),
+        (0.05, 0.05, 40),
+        (0.05, 0.1, 50),
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("limit", "delta", "knob"),
+    [
+        (0.02, 0.05, 20),
+        (0.02, 0.1, 30),
+        (0.03, 0.07, 20),
+        (0.5, 0.5, 50),
+        (0.05, 0.099, 40),
+        (0.01, 0.1, 10),
+        (0.01, 0.05, None),
+        (0.1 * 0.1 * 2, 0.05, 20),  # 0.020000000000000004
+        (0.3 - 0.28, 0.05, 20),  # 0.019999999999999962
+    ],
+)
+def test_the_boldest_promise_as_strict_as_asked_is_found(limit: float, delta: float, knob: float | None) -> None:
+    assert find_guarantee(TABLE, "loss", limit, delta).knob == knob
+
+
+def test_a_stricter_promise_is_taken_where_the_one_asked_for_was_not_certified() -> None:
+    table = (TABLE[2], Guarantee("loss", 0.05, 0.05, "value", None, 500))
+    assert find_guarantee(table, "loss", 0.05, 0.05) == TABLE[2]
+
+
+@pytest.mark.parametrize(("limit", "delta"), [(0.005, 0.05), (0.02, 0.01)])
+def test_what_the_table_does_not_hold_is_refused_with_what_it_holds(limit: float, delta: float) -> None:
+    with pytest.raises(
+        InputError, match=rf"max_loss as strict as {limit:g}.*0\.01 \(delta 0\.05\).*--max-loss {limit:g}"
+    ):
+        find_guarantee(TABLE, "loss", limit, delta)
+
+
+def test_an_empty_table_says_so() -> None:
+    with pytest.raises(InputError, match=r"holds: none\. Fit it again with 'router-ml fit --max-violation 0\.2"):
+        find_guarantee(TABLE, "violation", 0.2, 0.05)
+
+
+@pytest.mark.parametrize("value", [0, 1, -0.1, 2, math.nan])
+@pytest.mark.parametrize(("name", "place"), [("max_loss", 0), ("delta", 1)])
+def test_numbers_out_of_range_are_refused(value: float, name: str, place: int) -> None:
+    asked = [0.02, 0.05]
+    asked[place] = value
+    with pytest.raises(InputError, match=f"'{name}' is {value}"):
+        find_guarantee(TABLE, "loss", *asked)
+
+
+# Slices
+
+
+def in_law(limit: float, delta: float, knob: float) -> Guarantee:
+    return Guarantee("loss", limit, delta, "value", knob, 300, slice="category=law")
+
+
+def test_a_slice_has_promises_of_its_own() -> None:
+    table = (*TABLE, in_law(0.02, 0.05, 99.0))
+    assert find_guarantee(table, "loss", 0.02, 0.05, "category=law").knob == 99
+    assert find_guarantee(table, "loss", 0.02, 0.05).knob == 20
+
+
+def test_a_slice_without_rows_has_those_of_all_traffic() -> None:
+    found = find_guarantee((*TABLE, in_law(0.02, 0.05, 99.0)), "loss", 0.02, 0.05, "category=physics")
+    assert (found.knob, found.slice) == (20, None)
+
+
+def test_a_slices_promises_are_not_those_of_another_kind() -> None:
+    table = (Guarantee("violation", 0.2, 0.05, "bar", 0.5, 500), in_law(0.2, 0.05, 9.0))
+    assert find_guarantee(table, "violation", 0.2, 0.05, "category=law").knob == 0.5
+
+
+SOME = st.builds(
+    Guarantee,
+    st.sampled_from(["loss", "violation"]),
+    st.floats(0.001, 0.999),
+    st.floats(0.001, 0.999),
+    st.just("bar"),
+    st.none() | st.floats(0, 1),
+    st.just(100),
+    slice=st.sampled_from([None, "category=law"]),
+)
+
+
+@given(
+    st.lists(SOME, max_size=8),
+    st.sampled_from(["loss", "violation"]),
+    st.floats(0.001, 0.999),
+    st.floats(0.001, 0.999),
+    st.sampled_from([None, "category=law", "category=physics"]),
+)
+def test_what_is_found_is_never_looser_than_asked(
+    table: list[Guarantee], kind: GuaranteeKind, limit: float, delta: float, in_slice: str | None
+) -> None:
+    fits = [g for g in table if g.kind == kind and g.limit <= limit and g.delta <= delta]
+    try:
+        found = find_guarantee(table, kind, limit, delta, in_slice)
+    except InputError:
+        assert not any(g.slice == in_slice for g in fits)
+        return
+    assert (found.kind, found.slice in (None, in_slice)) == (kind, True)
+    assert (found.limit <= limit + 1e-9, found.delta <= delta + 1e-9) == (True, True)
+    if found.knob is None:
+        assert all(g.knob is None for g in fits if g.slice == found.slice)
+
+
+# Sentences
+
+
+def test_a_promise_reads_as_a_sentence() -> None:
+    text = str(Guarantee("loss", 0.02, 0.05, "value", 20.0, 1234))
+    assert text == (
+        "quality loss against the reference tier <= 0.02 with probability 95% over the draw of 1,234 calibration prompts, "
+        "for traffic like them"
+    )
+
+
+def test_a_promise_names_its_slice_and_what_it_rests_on() -> None:
+    text = str(Guarantee("violation", 0.3, 0.1, "bar", 0.5, 400, slice="category=law", note="propensities as logged"))
+    assert text.startswith("share of answers under the bar <= 0.3 on category=law with probability 90%")
+    assert text.endswith("; propensities as logged")
+
+
+def test_what_is_not_certified_says_how_many_more_prompts_it_would_take() -> None:
+    none = Guarantee("loss", 0.02, 0.05, "value", None, 400, rows_needed=1500.0)
+    assert "not certified on 400 prompts, about 1,500 more prompts might do; everything goes to the reference" in str(
+        none
+    )
+    assert "no number of prompts like these would do" in str(dataclasses.replace(none, rows_needed=math.inf))

@@ -1,0 +1,179 @@
+"""What a caller may ask: which knob it comes down to, what is refused, and what a query needs by its content."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from router_ml.core.artifact import Metadata, read_artifact
+from router_ml.core.guarantee import Guarantee
+from router_ml.core.request import requirements, resolve
+from router_ml.errors import InputError, LadderError
+
+TABLE = (
+    Guarantee("loss", 0.02, 0.05, "bar", None, 400, rows_needed=900.0),
+    Guarantee("loss", 0.05, 0.05, "bar", 0.9, 400),
+    Guarantee("loss", 0.05, 0.1, "bar", 0.8, 400),
+    Guarantee("loss", 0.05, 0.05, "bar", 0.7, 350, slice="category=law"),
+    Guarantee("violation", 0.3, 0.05, "bar", 0.6, 400),
+)
+
+
+@pytest.fixture(scope="module")
+def metadata(artifact: Path) -> Metadata:
+    """Of a router whose reference tier is its second."""
+    found = read_artifact(artifact).metadata
+    return dataclasses.replace(found, reference="mini", guarantees=TABLE, novelty_threshold=1.5)
+
+
+def test_nothing_asked_is_the_default_setting(metadata: Metadata) -> None:
+    request = resolve(metadata)
+    assert (request.policy, request.knob) == (metadata.settings[0].policy, metadata.settings[0].knob)
+    assert (request.is_plain, request.novelty, request.requires) == (True, 1.5, frozenset())
+    assert request.allowed.all()
+
+
+@pytest.mark.parametrize(
+    ("options", "policy", "knob"),
+    [
+        ({"max_loss": 0.05}, "bar", 0.9),
+        ({"max_loss": 0.05, "delta": 0.1}, "bar", 0.8),
+        ({"max_loss": 0.05, "in_slice": "category=law"}, "bar", 0.7),
+        ({"max_loss": 0.05, "in_slice": "category=physics"}, "bar", 0.9),
+        ({"max_violation": 0.3}, "bar", 0.6),
+        ({"max_loss": 0.02}, "reference", 1.0),
+        ({"policy": "reference"}, "reference", 1.0),
+        ({"threshold": 0.25}, "bar", 0.25),
+        ({"lam": 3}, "value", 3.0),
+    ],
+)
+def test_what_is_asked_comes_down_to_a_knob(
+    metadata: Metadata, options: dict[str, Any], policy: str, knob: float
+) -> None:
+    request = resolve(metadata, **options)
+    assert (request.policy, request.knob) == (policy, knob)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"max_loss": 0.05, "threshold": 0.5}, "Give one of"),
+        ({"max_loss": 0.05, "lam": 0.0}, "Give one of"),
+        ({"max_loss": 0.05, "policy": "bar"}, "Give one of"),
+        ({"max_loss": 0.05, "max_violation": 0.3}, "Give one of"),
+        ({"delta": 0.1}, "belong to a promise"),
+        ({"in_slice": "category=law"}, "belong to a promise"),
+        (
+            {"max_loss": 0.001},
+            r"max_loss as strict as 0\.001 with delta 0\.05.*holds: 0\.02 .*router-ml fit --max-loss",
+        ),
+        ({"max_loss": 0.05, "delta": 0.01}, r"delta 0\.01.*holds"),
+        ({"max_violation": 0.1}, r"max_violation as strict as 0\.1.*--max-violation 0\.1"),
+        ({"max_loss": 0.0}, "'max_loss' is 0"),
+        ({"max_loss": math.nan}, "'max_loss' is nan"),
+        ({"max_violation": 0}, "'max_violation' is 0"),
+        ({"max_violation": 1}, "'max_violation' is 1"),
+        ({"max_loss": 0.05, "delta": 0.0}, "'delta' is 0"),
+        ({"policy": "reference", "threshold": 0.5}, "no knob"),
+        ({"policy": "reference", "lam": 1.0}, "no knob"),
+        ({"requires": "tools"}, "'requires' is 'tools'.*tools, vision, json_schema"),
+        ({"requires": ["speech"]}, "speech"),
+        ({"requires": 5}, "'requires' is 5"),
+        ({"output_tokens": 0}, "'output_tokens' is 0"),
+        ({"output_tokens": math.inf}, "inf"),
+        ({"output_tokens": "many"}, "'many'"),
+        ({"max_cost_usd": -0.01}, r"-0\.01"),
+        ({"max_cost_usd": math.nan}, "nan"),
+        ({"max_cost_usd": "little"}, "'little'"),
+        ({"forbidden": []}, "'forbidden' is .*non-empty"),
+        ({"forbidden": "nano"}, "'forbidden' is 'nano'"),
+    ],
+)
+def test_what_can_not_be_kept_is_refused(metadata: Metadata, options: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        resolve(metadata, **options)
+
+
+@pytest.mark.parametrize("name", ["allowed", "forbidden"])
+def test_a_tier_that_does_not_exist_is_named(metadata: Metadata, name: str) -> None:
+    with pytest.raises(LadderError, match=r"'huge'.*nano, mini, full"):
+        resolve(metadata, **{name: {"huge"}})  # type: ignore[arg-type]
+
+
+def test_forbidden_tiers_are_taken_from_the_allowed_ones(metadata: Metadata) -> None:
+    request = resolve(metadata, allowed=["nano", "full"], forbidden={"gpt-4.1"})
+    assert request.allowed.tolist() == [True, False, False]
+
+
+def test_novelty_can_be_ignored(metadata: Metadata) -> None:
+    assert resolve(metadata, ignore_novelty=True).novelty == math.inf
+
+
+def test_without_a_threshold_nothing_is_novel(metadata: Metadata) -> None:
+    assert resolve(dataclasses.replace(metadata, novelty_threshold=None)).novelty == math.inf
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"allowed": ["nano", "mini", "full"]},
+        {"forbidden": ["nano"]},
+        {"requires": ["tools"]},
+        {"output_tokens": 1},
+        {"max_cost_usd": 0},
+    ],
+)
+def test_a_request_with_a_limit_is_not_plain(metadata: Metadata, options: dict[str, Any]) -> None:
+    assert not resolve(metadata, **options).is_plain
+
+
+@pytest.mark.parametrize(
+    "options", [{"threshold": 0.5}, {"max_loss": 0.05}, {"requires": []}, {"ignore_novelty": True}]
+)
+def test_a_knob_is_no_limit(metadata: Metadata, options: dict[str, Any]) -> None:
+    assert resolve(metadata, **options).is_plain
+
+
+# What a query needs
+
+
+def user(*parts: Any) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": list(parts)}]
+
+
+CALL = {"id": "c1", "type": "function", "function": {"name": "look_up", "arguments": "{}"}}
+
+
+@pytest.mark.parametrize(
+    ("query", "needs"),
+    [
+        ("a plain string about an image_url", set()),
+        ([{"role": "user", "content": "Hello"}], set()),
+        (user({"type": "text", "text": "Hello"}), set()),
+        (user({"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": "x"}}), {"vision"}),
+        (user({"type": "input_image", "image_url": "x"}), {"vision"}),
+        (user({"type": "image", "source": {}}), {"vision"}),
+        ([{"role": "assistant", "content": None, "tool_calls": [CALL]}], {"tools"}),
+        ([{"role": "tool", "content": "42", "tool_call_id": "c1"}], {"tools"}),
+        ([{"role": "assistant", "content": "Hi", "tool_calls": []}], set()),
+        ([*user({"type": "image_url"}), {"role": "tool", "content": "42"}], {"vision", "tools"}),
+        (({"role": "tool", "content": "42"},), {"tools"}),
+        ([None, 5, {"role": "user"}, {"content": ["a", None]}], set()),
+        (5, set()),
+    ],
+)
+def test_images_and_tool_calls_are_seen(query: Any, needs: set[str]) -> None:
+    assert requirements(query) == needs
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"max_loss": "0.02"}, {"max_loss": 0.1, "delta": "0.05"}, {"requires": [["tools"]]}, {"requires": [{}]}],
+)
+def test_an_option_of_a_wrong_type_is_an_input_error(metadata: Metadata, options: dict[str, Any]) -> None:
+    with pytest.raises(InputError):
+        resolve(metadata, **options)

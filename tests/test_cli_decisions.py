@@ -1,0 +1,113 @@
+"""Commands on promises, limits, explanations and logs with one model a prompt."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+import pytest
+from click.testing import CliRunner, Result
+
+from router_ml.cli import main
+from router_ml.traffic.sample import TIERS_PATH, simulate
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+class Fitted(NamedTuple):
+    router: Path
+    log: Path
+    report: dict[str, object]
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Fitted:
+    """A router with promises and neighbours, and a log that another policy wrote."""
+    folder = tmp_path_factory.mktemp("decisions")
+    simulate(900, random_state=0).write_parquet(folder / "traffic.parquet")
+    simulate(500, random_state=1, logged=True).write_parquet(folder / "log.parquet")
+    done = run(
+        *(
+            "-q",
+            "fit",
+            folder / "traffic.parquet",
+            "--tiers",
+            TIERS_PATH,
+            "--learner",
+            "logistic",
+            "--no-track",
+            "--json",
+        ),
+        *("--max-loss", 0.1, "--neighbours", "--out", folder / "router.onnx"),
+    )
+    assert done.exit_code == 0, done.output
+    return Fitted(folder / "router.onnx", folder / "log.parquet", json.loads(done.stdout))
+
+
+def test_fit_reports_its_promises(fitted: Fitted) -> None:
+    assert {(p["kind"], p["limit"]) for p in fitted.report["promises"]} >= {("loss", 0.02), ("loss", 0.1)}  # type: ignore[attr-defined, index]
+
+
+def test_inspect_names_reference_tier_promises_and_novelty(fitted: Fitted) -> None:
+    page = run("inspect", fitted.router).stdout
+    assert "reference tier: full" in page
+    assert "quality loss against the reference tier <= 0.1" in page
+    assert "novelty: above" in page
+
+
+def test_route_takes_a_promise(fitted: Fitted) -> None:
+    assert run("route", fitted.router, "What is the capital of Peru?", "--max-loss", 0.1).exit_code == 0
+
+
+def test_a_promise_that_was_not_made_is_refused_with_what_there_is(fitted: Fitted) -> None:
+    done = run("route", fitted.router, "Hello", "--max-loss", 0.001)
+    assert done.exit_code == 1
+    assert "certifies no max_loss as strict as 0.001" in done.stderr
+
+
+def test_a_query_that_no_tier_may_take_names_each_tiers_reason(fitted: Fitted) -> None:
+    done = run("route", fitted.router, "Hello", "--max-cost-usd", 1e-9)
+    assert done.exit_code == 1
+    assert done.stderr.count("the ceiling is") == 3
+
+
+def test_explain_shows_each_tier_and_similar_prompts(fitted: Fitted) -> None:
+    page = run("explain", fitted.router, "What is the capital of Peru?").stdout
+    assert all(tier in page for tier in ("nano", "mini", "full"))
+    assert "Novelty" in page
+    assert page.count("  like ") == 5
+
+
+def test_explain_as_json_has_the_decision(fitted: Fitted) -> None:
+    content = json.loads(run("explain", fitted.router, "Hello", "--forbid", "full", "--json").stdout)
+    assert content["decision"]["tier"] != "full"
+    assert [t["why_not"] for t in content["tiers"]] == [None, None, "not allowed"]
+
+
+def test_a_log_is_judged_off_policy(fitted: Fitted) -> None:
+    done = run("-q", "evaluate", fitted.router, fitted.log, "--off-policy", "--json")
+    assert done.exit_code == 0, done.output
+    assert "Doubly robust" in run("-q", "evaluate", fitted.router, fitted.log, "--off-policy").stdout
+
+
+def test_an_exploration_plan_keeps_its_budget(fitted: Fitted) -> None:
+    done = run("-q", "explore", fitted.router, fitted.log, "--budget-usd", 1, "--prompts", 1000, "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["extra_cost_usd"] <= 1
+
+
+def test_off_policy_has_no_html_report(fitted: Fitted, tmp_path: Path) -> None:
+    done = run("evaluate", fitted.router, fitted.log, "--off-policy", "--report", tmp_path / "r.html")
+    assert done.exit_code == 2
+
+
+def test_a_partial_log_is_fitted_and_says_what_it_is_worth(fitted: Fitted, tmp_path: Path) -> None:
+    log = pl.read_parquet(fitted.log).drop("propensity")
+    log.write_parquet(tmp_path / "log.parquet")
+    done = run("fit", tmp_path / "log.parquet", "--learner", "logistic", "--no-track", "--out", tmp_path / "r.onnx")
+    assert done.exit_code == 0, done.output
+    assert "weighted by propensities estimated from the prompts" in done.stderr

@@ -1,0 +1,384 @@
+"""Promises along the offline path: what is held out for them, what is certified, and what a router then does."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import polars as pl
+import pytest
+
+from router_ml import workflow
+from router_ml.core.artifact import Setting
+from router_ml.core.guarantee import Guarantee
+from router_ml.core.policy import choose
+from router_ml.core.router import Router
+from router_ml.errors import InputError, TrafficError
+from router_ml.ladder import Ladder, Tier
+from router_ml.learning.encoders import load_encoder
+from router_ml.learning.export import InputTokens
+from router_ml.learning.inputs import Inputs
+from router_ml.learning.model import FittedModel
+from router_ml.learning.partial import design_log
+from router_ml.learning.promising import DELTAS, LIMITS
+from router_ml.learning.targets import Outputs, expit
+from router_ml.traffic.labels import Bar
+from router_ml.traffic.observations import Observations
+from router_ml.traffic.sample import sample_ladder, simulate
+from router_ml.workflow import Embedded, FitOptions, Trained
+from router_ml.workflow.promises import certified_default, held_for_promises, promise
+
+N = 900
+
+
+class Fitted(NamedTuple):
+    """A router with promises, and the traffic that it was fitted on."""
+
+    router: Router
+    result: workflow.FitResult
+    traffic: pl.DataFrame
+
+
+def options(**changes: Any) -> FitOptions:
+    return FitOptions(learner="logistic", n_folds=2, **changes)
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Fitted:
+    folder, traffic = tmp_path_factory.mktemp("promises"), simulate(N, random_state=0)
+    traffic.write_parquet(folder / "traffic.parquet")
+    result = workflow.fit(
+        [folder / "traffic.parquet"],
+        folder / "router.onnx",
+        ladder=sample_ladder(),
+        options=options(max_loss=0.05, delta=0.2, neighbours=True),
+        track=False,
+    )
+    return Fitted(Router.load(result.path), result, traffic)
+
+
+@pytest.fixture(scope="module")
+def unseen() -> pl.DataFrame:
+    return simulate(2000, random_state=99)
+
+
+def train(traffic: pl.DataFrame, **changes: Any) -> Trained:
+    prepared = workflow.prepare(traffic, sample_ladder(), Bar(0.8))
+    embedded = workflow.embed_prompts(prepared.observations.prompt.tolist(), load_encoder("static"))
+    return workflow.train(prepared.observations, embedded, prepared.ladder, options(**changes))
+
+
+def means(traffic: pl.DataFrame, models: list[str]) -> tuple[float, float]:
+    """Mean quality of the answers of a model for each prompt; share of them under the bar."""
+    prompts = traffic.unique("prompt_id", keep="first", maintain_order=True)
+    quality = prompts.select("prompt_id", model=pl.Series(models)).join(traffic, on=["prompt_id", "model"])["quality"]
+    assert len(quality) == len(prompts)
+    return float(quality.mean()), float((quality < 0.8).mean())  # type: ignore[arg-type]
+
+
+def routed(router: Router, traffic: pl.DataFrame, **asked: Any) -> list[str]:
+    prompts = traffic.unique("prompt_id", keep="first", maintain_order=True)["prompt"].to_list()
+    return [d.model for d in router.route_batch(prompts, **asked)]
+
+
+# What is held out
+
+
+def test_whole_sessions_are_held_out_for_promises_and_none_without() -> None:
+    observations = workflow.prepare(simulate(N, random_state=0), sample_ladder(), Bar(0.8)).observations
+    held = held_for_promises(observations, options(max_loss=0.05, calibration_share=0.4))
+    assert held.mean() == pytest.approx(0.4, abs=0.06)
+    sessions = {s for s in observations.session_id[held] if s}
+    assert sessions
+    assert sessions.isdisjoint(observations.session_id[~held])
+    assert not held_for_promises(observations, options()).any()
+
+
+# The promise on complete traffic
+
+
+def test_the_default_setting_is_the_certified_one(fitted: Fitted) -> None:
+    setting = fitted.router.setting
+    own = next(g for g in fitted.router.metadata.guarantees if (g.kind, g.limit, g.delta) == ("loss", 0.05, 0.2))
+    assert (setting.name, setting.policy, setting.knob) == ("certified", own.policy, own.knob)
+    assert setting.guarantee == str(own)
+    assert "<= 0.05 with probability 80% over the draw" in setting.guarantee
+    assert own.n == pytest.approx(0.3 * N, rel=0.2)
+
+
+def test_the_artifact_holds_a_table_of_limits(fitted: Fitted) -> None:
+    rows = [(g.kind, g.limit, g.delta) for g in fitted.router.metadata.guarantees if g.slice is None]
+    assert rows == [("loss", limit, delta) for limit in LIMITS for delta in (*DELTAS, 0.2)]
+
+
+def test_a_promise_can_be_asked_for_with_each_query(fitted: Fitted) -> None:
+    router, query = fitted.router, "What is the capital of Peru?"
+    for g in router.metadata.guarantees:
+        decision = router.route(query, max_loss=g.limit, delta=g.delta)
+        if g.knob is not None:
+            assert (decision.policy, decision.knob) == (g.policy, g.knob)
+    with pytest.raises(InputError, match=r"no max_loss as strict as 0\.001.*router-ml fit --max-loss 0\.001"):
+        router.route(query, max_loss=0.001)
+    with pytest.raises(InputError, match=r"no max_violation as strict as 0\.3.*holds: none"):
+        router.route(query, max_violation=0.3)
+
+
+def test_a_looser_limit_never_costs_more(fitted: Fitted, unseen: pl.DataFrame) -> None:
+    prices = dict(zip(sample_ladder().models, range(3), strict=True))
+    spent = [sum(prices[m] for m in routed(fitted.router, unseen, max_loss=limit)) for limit in LIMITS]
+    assert spent == sorted(spent, reverse=True)
+    assert spent[-1] < spent[0]
+
+
+def test_unseen_traffic_loses_less_than_the_limit_and_something_is_saved(fitted: Fitted, unseen: pl.DataFrame) -> None:
+    reference = fitted.router.ladder[fitted.router.ladder.index(fitted.router.metadata.reference)].model
+    models = routed(fitted.router, unseen)
+    best, _ = means(unseen, [reference] * len(models))
+    quality, _ = means(unseen, models)
+    assert best - quality < 0.05
+    assert np.mean([m == reference for m in models]) < 0.7
+
+
+def test_the_summary_tells_what_is_promised(fitted: Fitted) -> None:
+    assert "certified; guarantee: quality loss against the reference tier <= 0.05" in fitted.result.summary()
+    json.dumps(fitted.result.to_dict())
+
+
+# Neighbours
+
+
+def test_a_training_prompt_is_its_own_nearest_neighbour_with_what_happened_to_it(fitted: Fitted) -> None:
+    known = {n.prompt_id for q in ("Hello", "Write code", "Sum up") for n in fitted.router.explain(q).neighbours}
+    assert known <= set(fitted.traffic["prompt_id"])
+    for prompt_id in sorted(known)[:3]:
+        rows = fitted.traffic.filter(pl.col("prompt_id") == prompt_id)
+        nearest = fitted.router.explain(rows["prompt"][0]).neighbours
+        assert len(nearest) == 5
+        assert nearest[0].similarity == pytest.approx(1, abs=0.01)
+        own = next(n for n in nearest if n.prompt_id == prompt_id)
+        names = [fitted.router.ladder[fitted.router.ladder.index(m)].name for m in rows["model"]]
+        assert own.quality == pytest.approx(dict(zip(names, rows["quality"], strict=True)), abs=1e-3)
+
+
+def test_prompts_are_not_kept_unless_asked_for(artifact: Path) -> None:
+    assert Router.load(artifact).explain("Hello").neighbours == ()
+
+
+# Nothing certified
+
+
+def test_where_nothing_is_certified_everything_goes_to_the_reference_tier(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    simulate(150, random_state=0).write_parquet(tmp_path / "traffic.parquet")
+    with caplog.at_level(logging.WARNING):
+        result = workflow.fit(
+            [tmp_path / "traffic.parquet"],
+            tmp_path / "router.onnx",
+            ladder=sample_ladder(),
+            options=options(max_loss=0.001),
+            track=False,
+        )
+    router = Router.load(result.path)
+    assert "Nothing certified: quality loss" in caplog.text
+    assert "not certified on 46 prompts" in router.setting.guarantee
+    assert router.setting.policy == "reference"
+    decisions = router.route_batch(["Hello", "Prove it.", "Write a poem."])
+    assert {(d.tier, d.reason) for d in decisions} <= {
+        (router.metadata.reference, "reference"),
+        (router.metadata.reference, "novel"),
+    }
+    assert router.route("Hello", threshold=0.0, ignore_novelty=True).tier == "nano"
+
+
+# Other kinds of promise
+
+
+def test_the_share_of_answers_under_the_bar_can_be_promised_against_a_reference_that_is_named() -> None:
+    trained = train(simulate(600, random_state=0), max_violation=0.4, reference="mini")
+    own = next(g for g in trained.promises if (g.kind, g.delta) == ("violation", 0.05))
+    assert (trained.reference, own.limit) == ("mini", 0.4)
+    assert (trained.settings[0].name, trained.settings[0].knob) == ("certified", own.knob)
+    assert own.mean_loss is not None
+    assert own.mean_loss < 0.4
+    assert {g.kind for g in trained.promises} == {"loss", "violation"}
+
+
+def test_without_being_asked_nothing_is_promised(artifact: Path) -> None:
+    router = Router.load(artifact)
+    assert router.metadata.guarantees == ()
+    assert router.setting.guarantee.startswith("none")
+
+
+# Logs with one answer a prompt
+
+
+@pytest.mark.parametrize(
+    ("propensity", "limit", "note"),
+    [
+        (pl.col("propensity"), 0.4, "propensities as logged"),
+        (pl.lit(None, pl.Float64), 0.25, "the logging policy is known only by an estimate"),
+    ],
+    ids=["logged", "estimated"],
+)
+def test_logs_with_one_answer_a_prompt_say_what_their_promises_rest_on(
+    tmp_path: Path, propensity: pl.Expr, limit: float, note: str
+) -> None:
+    log = simulate(N, random_state=0, logged=True).with_columns(propensity=propensity)
+    trained = train(log, max_loss=limit, delta=0.2)
+    assert {g.note for g in trained.promises} == {note}
+    assert trained.evaluation is None
+    own = next(g for g in trained.promises if (g.limit, g.delta) == (limit, 0.2))
+    assert own.knob is not None
+    assert (trained.settings[0].knob, trained.settings[0].guarantee) == (own.knob, str(own))
+    # What was written is what is read.
+    trained.save(tmp_path, run_id=None)
+    again, _ = Trained.load(tmp_path)
+    assert (again.promises, again.reference, again.settings) == (
+        trained.promises,
+        trained.reference,
+        trained.settings,
+    )
+
+
+class Planted:
+    """A model that flatters the cheap tier and belittles the reference; the features' first column is what a prompt's outcomes depend on."""
+
+    novelty = type("Never", (), {"threshold": np.inf})
+
+    def predict(self, X: Inputs) -> Outputs:
+        x = X.features[:, 0].astype(np.float64)
+        wrong = np.clip(chances(x) + np.array([0.15, -0.1]), 0, 1)
+        return Outputs(wrong, wrong, np.full(wrong.shape, 100.0), np.ones(len(x)))
+
+
+LADDER = Ladder((Tier("cheap", "c", 0.1, 1.0), Tier("dear", "d", 1.0, 10.0)))
+TOKENS = InputTokens(np.zeros(2), np.full(2, 0.25))
+DEFAULT = Setting("default", "value", 1.0, None, None, None, None, "none")
+
+
+def chances(x: np.ndarray) -> np.ndarray:
+    found: np.ndarray = np.stack([0.9 - 0.7 * x, 0.9 - 0.1 * x], axis=1)
+    return found
+
+
+def log_of(rng: np.random.Generator, n: int, *, overlap: bool = True) -> tuple[Observations, Embedded]:
+    """One answer a prompt; hard prompts go to the dear tier, without `overlap` (all but) all of them."""
+    x = rng.random(n)
+    dear = 0.2 + 0.6 * x if overlap else expit(30 * (x - 0.5))
+    propensity = np.stack([1 - dear, dear], axis=1)
+    tried = (rng.random(n) < dear).astype(int)[:, None] == np.arange(2)
+    outcome = (rng.random((n, 2)) < chances(x)).astype(float)
+    cells = [np.where(tried, v, np.nan) for v in (outcome, np.full((n, 2), 1e-3), np.full((n, 2), 100.0), propensity)]
+    empty = np.full(n, "", dtype=np.str_)
+    ids = np.arange(n).astype(np.str_)
+    observations = Observations(
+        ids,
+        ids.astype(object),
+        empty,
+        empty,
+        empty,
+        quality=cells[0],
+        cost_usd=cells[1],
+        input_tokens=cells[2],
+        output_tokens=cells[2],
+        propensity=cells[3],
+        response=np.full((n, 2), None, dtype=object),
+    )
+    embedded = Embedded(x[:, None].astype(np.float32), np.full(n, 400.0), [np.empty(0, np.int32)] * n)
+    return observations, embedded
+
+
+def promised(observations: Observations, embedded: Embedded, asked: FitOptions, propensity: np.ndarray) -> Guarantee:
+    """What `promise` gives for the limit that is asked for, on these prompts."""
+    said = Planted().predict(embedded.inputs)
+    cost = LADDER.cost_usd(TOKENS.per_char * embedded.n_chars[:, None], said.output_tokens)
+    folds = np.arange(len(observations)) % 5
+    design = design_log(observations.quality, propensity, embedded.inputs.features, folds, random_state=0)
+    model = cast(FittedModel, Planted())
+    found = promise(model, embedded, observations, design, TOKENS, LADDER, 1, DEFAULT, said, cost, asked)
+    return next(g for g in found if (g.limit, g.delta) == (asked.max_loss, asked.delta))
+
+
+def true_loss(knob: float) -> float:
+    x = (np.arange(20_000) + 0.5) / 20_000
+    n_chars = np.full(len(x), 400.0)
+    said = Planted().predict(Inputs.of(x[:, None].astype(np.float32), n_chars, []))
+    cost = LADDER.cost_usd(TOKENS.per_char * n_chars[:, None], said.output_tokens)
+    picked = chances(x)[np.arange(len(x)), choose("value", knob, said.p_meets, said.quality, cost)]
+    return float((chances(x)[:, 1] - picked).mean())
+
+
+def test_with_wrong_predictions_and_known_propensities_promises_are_kept() -> None:
+    rng, losses = np.random.default_rng(0), []
+    for _ in range(40):
+        observations, embedded = log_of(rng, 600)
+        knob = promised(observations, embedded, options(max_loss=0.1, delta=0.1), observations.propensity).knob
+        losses.append(np.nan if knob is None else true_loss(knob))
+    assert np.mean(np.array(losses) > 0.1) <= 0.1 + 2 * np.sqrt(0.1 * 0.9 / 40)
+    assert np.isnan(losses).mean() < 0.5
+    assert np.nanmax(losses) > 0.04
+
+
+def test_nothing_is_promised_of_tiers_that_nobody_tried_on_such_prompts() -> None:
+    observations, embedded = log_of(np.random.default_rng(0), 1500, overlap=False)
+    asked = options(max_loss=0.8)
+    found = promised(observations, embedded, asked, np.full((1500, 2), np.nan))
+    assert (found.knob, found.rows_needed) == (None, np.inf)
+    assert "a tier that was hardly ever tried on such prompts" in str(found)
+    setting = certified_default([found], 1, DEFAULT, asked)
+    assert (setting.policy, setting.knob, setting.guarantee) == ("reference", 1.0, str(found))
+
+
+# Options
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"max_loss": 0.05, "max_violation": 0.1}, "max_loss or max_violation"),
+        ({"max_loss": 0.0}, "max_loss is 0.0"),
+        ({"max_violation": 1.0}, "max_violation is 1.0"),
+        ({"delta": 0.0}, "delta is 0.0"),
+        ({"calibration_share": 1.0}, "calibration_share is 1.0"),
+    ],
+)
+def test_options_out_of_range_are_refused(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        options(**changes)
+
+
+def test_a_log_without_overlap_promises_nothing_though_its_propensities_are_logged(tmp_path: Path) -> None:
+    # A deterministic router that logs a propensity of 1: long prompts to the dearest tier, short ones to the cheapest.
+    n_chars = pl.col("prompt").str.len_chars()
+    full = simulate(1200, random_state=0)
+    is_long = n_chars > full.select(n_chars.median()).item()
+    taken = pl.when(is_long).then(pl.col("model") == "gpt-4.1").otherwise(pl.col("model") == "gpt-4.1-nano")
+    full.filter(taken).with_columns(propensity=pl.lit(1.0)).write_parquet(tmp_path / "log.parquet")
+    ladder = Ladder((sample_ladder()[0], sample_ladder()[2]))
+    result = workflow.fit(
+        [tmp_path / "log.parquet"], tmp_path / "r.onnx", ladder=ladder, options=options(max_loss=0.1), track=False
+    )
+
+    assert result.settings[0].policy == "reference"
+    assert all("hardly ever tried" in p.note for p in result.promises if p.knob is None and p.limit == 0.1)
+
+
+def test_violations_of_a_relative_bar_cannot_be_promised_from_a_log_with_one_tier_a_prompt(tmp_path: Path) -> None:
+    simulate(200, random_state=0, logged=True).write_parquet(tmp_path / "log.parquet")
+    with pytest.raises(TrafficError, match="absolute bar"):
+        workflow.fit(
+            [tmp_path / "log.parquet"],
+            tmp_path / "r.onnx",
+            ladder=sample_ladder(),
+            options=options(max_violation=0.3, bar=Bar(0.9, "relative")),
+            track=False,
+        )
+
+
+def test_too_small_a_calibration_share_says_what_to_do() -> None:
+    with pytest.raises(TrafficError, match=r"calibration share of 0.01.*Change the share"):
+        train(simulate(60, random_state=0), max_loss=0.1, calibration_share=0.01)

@@ -1,0 +1,231 @@
+"""Importing: what ends up in the table, what beside it, and that nothing else is left behind."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from router_ml.errors import InputError, TrafficError
+from router_ml.traffic.importers import IMPORTERS, ImportOptions, Progress, Scale, get_importer, import_traffic
+from router_ml.traffic.importers.writing import TableWriter
+from router_ml.traffic.schema import SCHEMA
+from router_ml.traffic.validate import load_traffic
+
+ROW = {"prompt": "p", "model": "m"}
+
+
+def json_lines(records: list[Any]) -> bytes:
+    return b"\n".join(json.dumps(r).encode() for r in records)
+
+
+def rows(n: int, **values: object) -> list[dict[str, object]]:
+    return [{"prompt": f"p{i}", "model": "m", **values} for i in range(n)]
+
+
+def test_names_of_the_formats() -> None:
+    assert set(IMPORTERS) == {
+        *("openai-batch", "openai-stored", "openrouter", "helicone", "litellm", "langfuse", "otel", "mlflow"),
+        *("routerbench", "routellm", "table"),
+    }
+    assert all(IMPORTERS[name].name == name for name in IMPORTERS)
+
+
+def test_unknown_format_is_an_error_that_names_the_known() -> None:
+    with pytest.raises(InputError, match="no format 'csv'; choose from openai-batch"):
+        get_importer("csv")
+
+
+def test_table_has_the_schema_and_passes_validation(imported: Any) -> None:
+    table = imported("table", rows(3, quality=0.5, created_at="2026-01-02"))
+
+    assert table.schema == SCHEMA
+    assert load_traffic([imported.out]).traffic.height == 3
+
+
+def test_prompt_id_is_what_validation_makes_of_the_prompt(imported: Any, tmp_path: Path) -> None:
+    table = imported("table", [ROW])
+    table.with_columns(prompt_id=pl.lit(None, pl.String)).write_parquet(tmp_path / "again.parquet")
+
+    assert load_traffic([tmp_path / "again.parquet"]).traffic["prompt_id"].to_list() == table["prompt_id"].to_list()
+
+
+def test_row_groups_follow_each_other(imported: Any) -> None:
+    assert imported("table", rows(20_000))["prompt"].to_list() == [f"p{i}" for i in range(20_000)]
+
+
+def test_counts_are_summed_up(imported: Any) -> None:
+    imported("table", [*rows(2, quality=1), ROW, {"model": "m"}])
+    assert imported.result is not None
+
+    assert imported.result.summary() == "4 records read: 3 rows written (2 with quality), 1 rejected"
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"cost_usd": math.nan}, "cost_usd: got NaN, needed a finite number >= 0"),
+        ({"cost_usd": math.inf}, "cost_usd: got inf, needed a finite number >= 0"),
+        ({"input_tokens": 1.5}, "input_tokens: got '1.5', needed a whole number"),
+        ({"input_tokens": 10**30}, "input_tokens: got '1e+30', needed a whole number"),
+        ({"latency_ms": True}, "latency_ms: got 'True', needed a number"),
+        ({"quality": -0.5}, "quality: got -0.5, needed a number in 0..1; give its range with a scale"),
+        ({"prompt": ""}, "prompt: got nothing, needed some text"),
+        ({"prompt": "a\0b"}, "prompt: holds NUL characters, so it isn't text"),
+        ({"response": "\ud83d"}, "response: isn't valid Unicode: '\\ud83d' at character 0"),
+        ({"created_at": "0000-01-01T00:00:00Z"}, "created_at: got a time outside of 1970 to 2199"),
+        ({"created_at": "0001-01-01T00:00:00Z"}, "created_at: got a time outside of 1970 to 2199"),
+        ({"created_at": "9999-12-31T23:59:59-05:00"}, "created_at: got a time outside of 1970 to 2199"),
+        ({"created_at": "yesterday"}, "created_at: got 'yesterday', needed a date and time"),
+        ({"created_at": -1e300}, "created_at: got '-1e+300', needed a date and time"),
+    ],
+)
+def test_value_that_cannot_be_is_rejected_with_its_reason(imported: Any, values: dict[str, Any], reason: str) -> None:
+    table = imported("table", [ROW, {**ROW, **values}, ROW])
+
+    assert table.height == 2
+    assert imported.rejects() == [(2, reason)]
+
+
+def test_empty_text_in_a_column_of_numbers_is_null(imported: Any) -> None:
+    assert imported("table", [{**ROW, "cost_usd": "", "created_at": " "}])["cost_usd"].to_list() == [None]
+
+
+def test_defaults_fill_what_the_log_lacks(imported: Any) -> None:
+    table = imported(
+        "table", [{"prompt": "a"}, {"prompt": "b", "model": "other"}], defaults={"model": "m", "source": "x"}
+    )
+
+    assert table.select("model", "source").rows() == [("m", "x"), ("other", "x")]
+
+
+@pytest.mark.parametrize("options", [{"columns": {"nope": "x"}}, {"defaults": {"nope": "x"}}, {"model_from": "log"}])
+def test_options_that_make_no_sense_are_errors(options: dict[str, Any]) -> None:
+    with pytest.raises(InputError):
+        ImportOptions(**options)
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "＝"])
+def test_cells_that_a_spreadsheet_would_run_are_made_harmless(tmp_path: Path, start: str) -> None:
+    with TableWriter(tmp_path / "out.parquet") as table:
+        table.reject(f"{start}cmd|' /C calc'!A1", 1, f"{start}1+1")
+        table.commit(table=False)
+
+    with (tmp_path / "out.rejects.csv").open(encoding="utf-8", newline="") as file:
+        assert list(csv.reader(file))[1] == [f"'{start}cmd|' /C calc'!A1", "1", f"'{start}1+1"]
+
+
+def test_transform_sees_rows_before_they_are_written(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(json_lines(rows(3)))
+
+    def redact(batch: pl.DataFrame) -> pl.DataFrame:
+        return batch.filter(pl.col("prompt") != "p1").with_columns(pl.col("prompt").str.replace("p", "x"))
+
+    import_traffic("table", [log], tmp_path / "out.parquet", transform=redact)
+
+    assert pl.read_parquet(tmp_path / "out.parquet")["prompt"].to_list() == ["x0", "x2"]
+
+
+def test_progress_ends_with_all_that_was_read(tmp_path: Path) -> None:
+    log, seen = tmp_path / "log", list[Progress]()
+    log.write_bytes(json_lines(rows(2500)))
+
+    import_traffic("table", [log], tmp_path / "out.parquet", on_progress=seen.append)
+
+    assert [p.n_records for p in seen] == [1000, 2000, 2500]
+    assert (seen[-1].n_bytes, seen[-1].total_bytes) == (log.stat().st_size, log.stat().st_size)
+
+
+def test_too_many_rejects_leave_their_list_but_no_table(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(json_lines([*rows(8), {}, {}]))
+
+    with pytest.raises(
+        TrafficError, match=r"2 records or rows can't be used, and 8 can; the first is .*log, row 9: prompt: got no"
+    ):
+        import_traffic("table", [log], tmp_path / "out.parquet")
+
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["log", "out.rejects.csv"]
+
+
+def test_log_without_a_row_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(b"")
+
+    with pytest.raises(TrafficError, match="No row was found in 0 records of format 'table'"):
+        import_traffic("table", [tmp_path / "log"], tmp_path / "out.parquet")
+
+
+def test_import_that_breaks_leaves_the_old_table_and_nothing_else(tmp_path: Path) -> None:
+    log, out = tmp_path / "log", tmp_path / "out.parquet"
+    log.write_bytes(json_lines(rows(3)))
+    out.write_bytes(b"old")
+
+    def fail(batch: pl.DataFrame) -> pl.DataFrame:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        import_traffic("table", [log], out, transform=fail)
+
+    assert out.read_bytes() == b"old"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["log", "out.parquet"]
+
+
+def test_rejects_of_an_earlier_import_do_not_stay(imported: Any) -> None:
+    imported("table", [ROW, {}])
+    imported("table", [ROW])
+
+    assert imported.rejects() == []
+
+
+@pytest.mark.parametrize("name", ["log.jsonl", "log.rejects.csv"])
+def test_log_is_not_overwritten(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(json_lines([ROW]))
+
+    with pytest.raises(InputError, match="among the logs and would be overwritten"):
+        import_traffic("table", [tmp_path], tmp_path / "log.jsonl")
+
+
+@pytest.mark.parametrize("out", ["log/out.parquet", "folder"])
+def test_output_that_cannot_be_written_is_our_error(tmp_path: Path, out: str) -> None:
+    (tmp_path / "log").write_bytes(json_lines([ROW]))
+    (tmp_path / "folder").mkdir()
+
+    with pytest.raises(InputError, match="can't be written"):
+        import_traffic("table", [tmp_path / "log"], tmp_path / out)
+
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["folder", "log"]
+
+
+def test_names_in_a_log_lead_to_no_file(tmp_path: Path) -> None:
+    climbing = "../../../escaped"
+    body = {"model": climbing, "messages": [{"role": "user", "content": climbing}]}
+    lines = [
+        {"custom_id": climbing, "body": body},
+        {"custom_id": climbing, "response": {"status_code": 200, "body": {**body}}},
+    ]
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "log.jsonl").write_bytes(json_lines(lines))
+
+    import_traffic("openai-batch", [tmp_path / "in"], tmp_path / "in" / "out" / "t.parquet")
+
+    found = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file())
+    assert found == ["in/log.jsonl", "in/out/t.parquet"]
+
+
+def test_created_at_is_utc(imported: Any) -> None:
+    assert imported("table", [{**ROW, "created_at": 1767323045}])["created_at"].to_list() == [
+        datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    ]
+
+
+def test_feedback_is_taken_by_name_and_scale(imported: Any) -> None:
+    table = imported("table", [{**ROW, "user": {"stars": 4}}], quality_from="user.stars", scale=Scale.parse("stars"))
+
+    assert table["quality"].to_list() == [0.75]
