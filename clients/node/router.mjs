@@ -2,10 +2,11 @@
  * The inference core in JavaScript: reads the artifact that `router-ml fit` writes, and decides as `router_ml.core` does.
  *
  *     const router = await Router.load("router.onnx");
- *     const decision = await router.route("What is 2+2?"); // { tier, model, p_meets, quality, cost_usd, policy, knob, reason }
+ *     const decision = await router.route("What is 2+2?"); // { tier, model, p_meets, quality, cost_usd, policy, knob, reason, novelty }
  *
  * It mirrors, under the same names, `core/artifact.py` (the format), `core/text.py` (the text that is embedded) and
- * `core/router.py` (the decision); where one of them changes, this file has to follow.
+ * `core/router.py` (the decision); where one of them changes, this file has to follow. Of the core's options it takes those that
+ * `route` names here; promises and other limits are the Python core's.
  */
 
 import { createHash } from "node:crypto";
@@ -14,8 +15,8 @@ import { readFile } from "node:fs/promises";
 import { Tokenizer } from "@huggingface/tokenizers";
 import { InferenceSession, Tensor } from "onnxruntime-node";
 
-const SCHEMA_VERSION = "2";
-const RENDER_VERSION = "2";
+const SCHEMA_VERSION = "3";
+const RENDER_VERSION = "3";
 const HEAD_CHARS = 6144;
 const TAIL_CHARS = 2048;
 const MAX_CHARS = HEAD_CHARS + TAIL_CHARS;
@@ -67,29 +68,38 @@ export class Router {
    *
    * @param {string | object[]} query A prompt, or messages in the form of OpenAI's chat completions.
    * @param {object} [options]
-   * @param {"bar" | "value"} [options.policy] The one whose knob is given, else the artifact's default.
+   * @param {"bar" | "value" | "reference"} [options.policy] The one whose knob is given, else the artifact's default.
    * @param {number} [options.threshold] For "bar", in [0, 1]; the artifact's where not given.
    * @param {number} [options.lam] For "value", >= 0: the quality that one US dollar is worth; the artifact's where not given.
    * @param {string[]} [options.allowed] Names of the tiers that may be chosen.
+   * @param {boolean} [options.ignore_novelty] Decide by the policy on queries unlike the training traffic, too.
    * @returns {Promise<{tier: string, model: string, p_meets: number, quality: number, cost_usd: number,
-   *   policy: string, knob: number, reason: string}>}
+   *   policy: string, knob: number, reason: string, novelty: number}>}
    * @throws {QueryError | InputError}
    */
-  async route(query, { policy, threshold, lam, allowed } = {}) {
+  async route(query, { policy, threshold, lam, allowed, ignore_novelty = false } = {}) {
     const [chosenPolicy, knob] = this.#knob(policy, threshold, lam);
     const may = this.#allowed(allowed);
-    const { p_meets, quality, cost_usd, input_tokens } = await this.predict(query);
-    const tiers = [...this.ladder.keys()].filter((t) => may[t] && input_tokens[t] < (this.ladder[t].context_window ?? Infinity));
+    const { p_meets, quality, cost_usd, input_tokens, novelty } = await this.predict(query);
+    const needs = requirements(query);
+    const able = (t) => needs.every((need) => this.ladder[t].supports?.includes(need) ?? true);
+    const fits = (t) => input_tokens[t] < (this.ladder[t].context_window ?? Infinity);
+    const tiers = [...this.ladder.keys()].filter((t) => may[t] && fits(t) && able(t));
     if (tiers.length === 0) {
-      throw new QueryError(`No tier may take this query of about ${Math.round(input_tokens[0])} tokens. Shorten it, or allow another.`);
+      const asked = needs.length ? ` that needs ${needs.join(", ")}` : "";
+      throw new QueryError(`No tier may take this query of about ${Math.round(input_tokens[0])} tokens${asked}. Shorten it, or allow another.`);
     }
+    const novel = !ignore_novelty && novelty > (this.metadata.novelty_threshold ?? Infinity);
+    const reference = this.ladder.findIndex((t) => t.name === this.metadata.reference);
     let tier;
-    if (chosenPolicy === "bar") {
+    if (novel || chosenPolicy === "reference") {
+      tier = tiers.includes(reference) ? reference : largest(tiers, (t) => quality[t]);
+    } else if (chosenPolicy === "bar") {
       tier = tiers.find((t) => p_meets[t] >= knob) ?? largest(tiers, (t) => p_meets[t]);
     } else {
       tier = largest(tiers, (t) => quality[t] - knob * cost_usd[t]);
     }
-    const reached = p_meets[tier] >= knob ? "meets_bar" : "none_meets_bar";
+    const reasons = { value: "best_value", reference: "reference", bar: p_meets[tier] >= knob ? "meets_bar" : "none_meets_bar" };
     return {
       tier: this.ladder[tier].name,
       model: this.ladder[tier].model,
@@ -98,7 +108,8 @@ export class Router {
       cost_usd: cost_usd[tier],
       policy: chosenPolicy,
       knob,
-      reason: tiers.length === 1 ? "only_tier" : chosenPolicy === "value" ? "best_value" : reached,
+      reason: tiers.length === 1 ? "only_tier" : novel ? "novel" : reasons[chosenPolicy],
+      novelty,
     };
   }
 
@@ -137,8 +148,9 @@ export class Router {
       if (threshold === undefined && lam === undefined) return [settings[0].policy, settings[0].knob];
       policy = lam === undefined ? "bar" : "value";
     }
+    if (policy === "reference") return [policy, this.ladder.findIndex((t) => t.name === this.metadata.reference)];
     const ranges = { bar: ["threshold", threshold, lam, 1], value: ["lam", lam, threshold, Number.MAX_VALUE] };
-    if (!Object.hasOwn(ranges, policy)) throw new InputError(`The policy is ${policy}; choose 'bar' or 'value'.`);
+    if (!Object.hasOwn(ranges, policy)) throw new InputError(`The policy is ${policy}; choose 'bar', 'value' or 'reference'.`);
     const [name, given, other, most] = ranges[policy];
     if (other !== undefined) throw new InputError(`With policy '${policy}' give '${name}', and not the other policy's knob.`);
     const knob = given ?? settings.find((s) => s.policy === policy)?.knob;
@@ -189,11 +201,36 @@ export function render(query) {
     const [head, tail] = [characters.slice(0, HEAD_CHARS), characters.slice(-TAIL_CHARS)];
     text = typeof characters === "string" ? `${head}\n${tail}` : `${head.join("")}\n${tail.join("")}`;
   }
+  if (!text.isWellFormed()) throw new QueryError("The query isn't valid Unicode: it holds a lone surrogate. Decode it before you route it.");
+  text = withinBytes(text);
   const words = text.split(WHITE_SPACE).filter(Boolean);
   if (words.length === 0) throw new QueryError("The query is empty; it needs some text to route by.");
-  if (!text.isWellFormed()) throw new QueryError("The query isn't valid Unicode: it holds a lone surrogate. Decode it before you route it.");
   if (text.includes("\0")) throw new QueryError("The query holds NUL characters, so it is binary data; only text can be routed.");
   return { text: words.join(" "), nChars };
+}
+
+/** At most so many bytes in UTF-8: whole characters of the head and of the tail. */
+function withinBytes(text) {
+  const bytes = Buffer.from(text, "utf8");
+  if (bytes.length <= MAX_CHARS) return text;
+  const continues = (at) => (bytes[at] & 0xc0) === 0x80;
+  let [head, tail] = [HEAD_CHARS, bytes.length - TAIL_CHARS];
+  if (bytes.length === text.length) return text; // ASCII, which is cut by characters
+  while (continues(head)) head -= 1;
+  while (continues(tail)) tail += 1;
+  return `${bytes.toString("utf8", 0, head)}\n${bytes.toString("utf8", tail)}`;
+}
+
+/** Capabilities that a query needs by its own content (core/request.py): images and tool calls in chat messages. */
+function requirements(query) {
+  if (!Array.isArray(query)) return [];
+  const needs = new Set();
+  for (const message of query.filter(isObject)) {
+    if (message.tool_calls?.length || message.role === "tool") needs.add("tools");
+    const parts = Array.isArray(message.content) ? message.content.filter(isObject) : [];
+    if (parts.some((part) => ["image_url", "input_image", "image"].includes(part.type))) needs.add("vision");
+  }
+  return [...needs];
 }
 
 function renderMessages(messages) {
@@ -269,7 +306,8 @@ function readArtifact(model) {
   const parts = [properties["router_ml.metadata"], properties["router_ml.tokenizer"]];
   if (parts.includes(undefined)) throw new ArtifactError("The artifact lacks its metadata or its tokenizer: it is damaged. Copy it again.");
   const digest = createHash("sha256").update(graph);
-  for (const part of parts) digest.update(createHash("sha256").update(part).digest());
+  const more = ["router_ml.acceptance", "router_ml.neighbours"].map((key) => properties[key] ?? Buffer.alloc(0));
+  for (const part of [...parts, ...more]) digest.update(createHash("sha256").update(part).digest());
   if (digest.digest("hex") !== properties["router_ml.sha256"]?.toString()) {
     throw new ArtifactError("The artifact's content doesn't have the hash that it states: it is damaged. Copy it again.");
   }

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +19,12 @@ from router_ml.learning.model import CrossFitted, crossfit
 from router_ml.learning.partial import Comparable, LogDesign, comparable
 from router_ml.learning.targets import Outputs, Targets
 
-__all__ = ["CANDIDATES", "Candidate", "Selection", "select_learner"]
+__all__ = ["CANDIDATES", "PARTIAL_CANDIDATES", "Candidate", "Selection", "select_learner"]
 
 CANDIDATES = ("logistic", "ngram", "stack")
 """Tried in this order, which is that of their speed when they decide."""
+PARTIAL_CANDIDATES = ("logistic", "ordinal", "ngram")
+"""The same for logs with one tier a prompt, where what tiers share (`ordinal`) is worth most."""
 _MIN_PROMPTS = 40
 """Fewer prompts than this and there is nothing to compare candidates on."""
 _RESAMPLES = 200
@@ -71,7 +71,6 @@ def select_learner(
     *,
     design: LogDesign,
     names: Sequence[str] = CANDIDATES,
-    params: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     budget_s: float = 480.0,
     random_state: int = 0,
     on_candidate: Callable[[str], AbstractContextManager[Callable[[Candidate], None]]] | None = None,
@@ -89,8 +88,6 @@ def select_learner(
         start from what the first of them predicts.
     names : sequence of str
         Fastest first.
-    params : mapping of name to settings
-        What a candidate is made with, beside its defaults.
     budget_s : float
         Once so many seconds are spent, or would be if the next candidate took twice as long as the last, no more are tried.
     random_state : int
@@ -128,8 +125,7 @@ def select_learner(
             skipped.append(name)
             continue
         with on_candidate(name) if on_candidate else nullcontext(lambda _: None) as report:
-            learner = make_learner(name, random_state=random_state, **params.get(name, {}))
-            fitted = crossfit(name, learner, X, targets, folds)
+            fitted = crossfit(name, make_learner(name, random_state=random_state), X, targets, folds)
             cost_usd = predicted_cost(fitted.outputs)
             if table is None:
                 table = comparable(targets, design, fitted.outputs, cost_usd)
@@ -142,7 +138,7 @@ def select_learner(
     candidates = tuple(candidate for _, _, candidate in tried.values())
     assert table is not None  # some candidate was tried
     if table.is_estimated:
-        chosen, reason = _least_error({name: f.outputs.quality for name, (f, _, _) in tried.items()}, targets)
+        chosen, reason = _least_error({name: f.outputs.quality for name, (f, _, _) in tried.items()}, table)
     else:
         sweeps = {name: sweep for name, (_, sweep, _) in tried.items()}
         chosen, reason = _one_standard_error(sweeps, table, random_state)
@@ -182,23 +178,23 @@ def _one_standard_error(sweeps: dict[str, Sweep], table: Comparable, random_stat
     )
 
 
-def _least_error(predicted: dict[str, NDArray[np.float64]], targets: Targets) -> tuple[str | None, str]:
-    """The same rule by the weighted squared error of quality, where an AIQ, of pseudo-outcomes, is too noisy to tell learners apart."""
-    known = ~np.isnan(targets.quality)
-    weight = np.where(known, targets.weight, 0.0)
-    mean = (np.nan_to_num(targets.quality) * weight).sum(axis=0) / np.maximum(weight.sum(axis=0), 1e-12)
-
-    def errors(expected: NDArray[np.float64]) -> NDArray[np.float64]:
-        squared = np.where(known, (expected - np.nan_to_num(targets.quality)) ** 2, 0.0)
-        return np.asarray((squared * weight).sum(axis=1) / weight.sum() * len(weight))
-
-    own = {name: errors(expected) for name, expected in predicted.items()}
-    constant = errors(np.broadcast_to(mean, weight.shape))
+def _least_error(predicted: dict[str, NDArray[np.float64]], table: Comparable) -> tuple[str | None, str]:
+    """The same rule by the squared error of differences between tiers, where an AIQ, of pseudo-outcomes, is too noisy to tell learners apart."""
+    a, b = np.triu_indices(table.quality.shape[1], 1)
+    observed = table.quality[:, a] - table.quality[:, b]
+    # The tiers' means, which a constant would expect.
+    constant = ((observed - observed.mean(axis=0)) ** 2).mean(axis=1)
+    own = {
+        name: ((expected[table.rows][:, a] - expected[table.rows][:, b] - observed) ** 2).mean(axis=1)
+        for name, expected in predicted.items()
+    }
     best = min(own, key=lambda name: own[name].mean())
-    figures = ", ".join(f"{name} {1 - e.mean() / constant.mean():.1%}" for name, e in own.items())
-    figures = f"squared error below that of the tiers' means, by which partial logs are compared: {figures}"
+    figures = ", ".join(f"{name} {constant.mean() - e.mean():+.2g}" for name, e in own.items())
+    figures = (
+        f"squared error of differences below that of the tiers' means, by which partial logs are compared: {figures}"
+    )
     if own[best].mean() >= constant.mean():
-        return None, f"constant: no learner foretells quality better than the tiers' means do ({figures})."
+        return None, f"constant: no learner foretells differences between tiers better than their means do ({figures})."
     behind = {name: e - own[best] for name, e in own.items()}
     within = (n for n, d in behind.items() if d.mean() <= d.std(ddof=1) / np.sqrt(len(d)))
     name = next(within, best)

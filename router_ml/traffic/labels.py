@@ -65,7 +65,7 @@ class Bar:
         """Read ``"0.8"`` (absolute) or ``"0.95x"`` (relative to the reference tier).
 
         >>> Bar.parse("0.95x")
-        Bar(value=0.95, kind='relative', reference=None)
+        Bar(value=0.95, kind='relative', reference=None, margin=0.0)
         """
         match = re.fullmatch(r"\s*(\d*\.?\d+)\s*(x?)\s*", str(text))
         if match is None:

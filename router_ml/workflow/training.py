@@ -32,7 +32,7 @@ from router_ml.learning.inputs import Inputs, tokenize
 from router_ml.learning.learners import make_learner
 from router_ml.learning.model import CrossFitted, FittedModel, crossfit, group_folds
 from router_ml.learning.partial import Comparable, LogDesign, comparable, design_log
-from router_ml.learning.selection import CANDIDATES, Candidate, select_learner
+from router_ml.learning.selection import CANDIDATES, PARTIAL_CANDIDATES, Candidate, select_learner
 from router_ml.learning.settings import choose_settings
 from router_ml.learning.targets import Outputs, Targets
 from router_ml.traffic.labels import meets, reference_tier
@@ -50,8 +50,6 @@ logger = logging.getLogger(__name__)
 
 _RESAMPLES = 200
 """Of the cross-validated evaluation, which is looked at in passing; `evaluate_router` draws more."""
-_SHARING = ("ngram", "ordinal")
-"""What is stacked in partial logs: each tier by its own answers, and one difficulty for all."""
 _MAX_NEIGHBOURS = 20_000
 """Training prompts that an artifact holds at most: 5 MB with 256 dimensions."""
 
@@ -281,7 +279,8 @@ def _learn(
         with tqdm(total=len(np.unique(folds)), desc=options.learner, unit="fold", disable=not options.progress) as bar:
             fitted = crossfit(options.learner, learner, X, targets, folds, on_fold=lambda: bar.update() and None)
         return fitted, None
-    with tqdm(total=len(CANDIDATES), desc="search", unit="learner", disable=not options.progress) as bar:
+    names = PARTIAL_CANDIDATES if options.structure and not design.is_complete else CANDIDATES
+    with tqdm(total=len(names), desc="search", unit="learner", disable=not options.progress) as bar:
 
         @contextmanager
         def log_candidate(name: str) -> Iterator[Callable[[Candidate], None]]:
@@ -299,7 +298,7 @@ def _learn(
             folds,
             predicted_cost,
             design=design,
-            params={} if design.is_complete or not options.structure else {"stack": {"bases": _SHARING}},
+            names=names,
             random_state=options.random_state,
             on_candidate=log_candidate,
         )

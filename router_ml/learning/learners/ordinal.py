@@ -31,8 +31,7 @@ class OrdinalLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
 
     The structure that tiers share: a prompt that a cheap tier got right is an easy one for the dearer tiers, too, and one that a
     dear tier got wrong is hard for the cheap ones. In a log with one tier a prompt that is worth as many answers as there are
-    prompts, for all tiers at once; where tiers differ by topic it is wrong, so it stands beside a model of each tier's own, in a
-    stack. Tokens are learned per tier.
+    prompts, for all tiers at once; where tiers differ by topic it is wrong. Tokens are learned per tier.
 
     Parameters
     ----------

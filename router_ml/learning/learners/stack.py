@@ -16,7 +16,6 @@ from router_ml.learning.learners.base import (
     bounded_logit,
     difference_rows,
     logits_to_graph,
-    pseudo_table,
     tier_means,
 )
 from router_ml.learning.targets import Scores, Targets, expit
@@ -78,14 +77,11 @@ class StackLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
             prior[folds == fold] = tier_means(targets.take(folds != fold))
         means = dict(zip(("meets", "quality", "log_tokens"), np.split(prior, 3, axis=1), strict=True))
         outcomes = {"meets": targets.meets, "quality": targets.quality, "log_tokens": np.log1p(targets.output_tokens)}
-        if np.isnan(difference_rows(targets.quality)).all():
-            # No prompt was answered by two tiers.
-            for name in ("meets", "quality"):
-                expected = np.mean([_natural(s, name) for s in scores], axis=0)
-                outcomes[name] = pseudo_table(outcomes[name], expected, targets.weight)
+        # Where no prompt was answered by two tiers there are no differences, and pseudo-outcomes are too noisy to weigh by.
+        shares = np.ravel if np.isnan(difference_rows(targets.quality)).all() else difference_rows
         rows: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
-            "meets": difference_rows,
-            "quality": difference_rows,
+            "meets": shares,
+            "quality": shares,
             "log_tokens": np.ravel,
         }
         weights = {
