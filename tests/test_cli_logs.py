@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import polars as pl
@@ -50,6 +53,28 @@ def test_redacted_text_is_never_written(pairs: Path, tmp_path: Path) -> None:
     table = pl.read_parquet(tmp_path / "t.parquet")
     assert not table["prompt"].str.contains("jane.doe").any()
     assert table["prompt"].str.contains("<EMAIL>").any()
+
+
+def test_the_card_is_logged_where_that_is_asked_for(pairs: Path, tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    store = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    # A process of its own: MLflow keeps the store and the experiment of other tests in this one.
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_EXPERIMENT")}
+    command = [sys.executable, "-m", "router_ml.cli", "-q", "ingest", "openai-stored", str(pairs), "--track"]
+    subprocess.run(
+        [*command, "--out", str(tmp_path / "t.parquet")],
+        cwd=tmp_path,
+        env={**kept, "MLFLOW_TRACKING_URI": store},
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+
+    client = MlflowClient(store)
+    (logged,) = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    assert logged.data.metrics["data/rows_kept"] == 31
+    assert logged.data.params["format"] == "openai-stored"
 
 
 def test_an_unknown_format_names_those_there_are(pairs: Path, tmp_path: Path) -> None:

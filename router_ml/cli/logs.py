@@ -68,6 +68,7 @@ _TIERS_REQUIRED = click.option(
     help="Look for prompts that are at least so alike, such as 0.8.",
 )
 @click.option("--drop-duplicates", is_flag=True, help="Keep one of each group of duplicates for each model.")
+@click.option("--track", is_flag=True, help="Log the data card to MLflow.")
 @click.option("--card", type=click.Path(dir_okay=False, path_type=Path), help="Write the data card here (Markdown).")
 @MAX_REJECTS
 @SEED
@@ -89,6 +90,7 @@ def ingest(
     regions: tuple[str, ...],
     similarity: float | None,
     drop_duplicates: bool,
+    track: bool,
     card: Path | None,
     max_rejects: float,
     seed: int,
@@ -134,7 +136,7 @@ def ingest(
                 bar.update(now.n_bytes - bar.n)
                 bar.set_postfix_str(f"{now.n_rows:,} rows", refresh=False)
 
-            ingested = run(format, paths, out, options=options, on_progress=show)
+            ingested = run(format, paths, out, options=options, on_progress=show, track=track)
     if card is not None:
         with replacing(card) as temporary:
             temporary.write_text(ingested.card.to_markdown(), encoding="utf-8")

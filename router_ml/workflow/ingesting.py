@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 
 import polars as pl
 
+from router_ml import tracking
 from router_ml.errors import InputError
 from router_ml.traffic.cleaning.card import DataCard, data_card
 from router_ml.traffic.cleaning.duplicates import Duplicates, drop_duplicates, find_duplicates
@@ -89,8 +91,9 @@ def ingest(
     *,
     options: IngestOptions,
     on_progress: Callable[[Progress], None] | None = None,
+    track: bool = False,
 ) -> Ingested:
-    """Import logs of a format into a traffic table, and describe it.
+    """Import logs of a format into a traffic table, and describe it; with `track` the data card is logged to MLflow.
 
     The import streams; looking for near duplicates holds all prompts in memory.
 
@@ -126,6 +129,13 @@ def ingest(
         redactions=redactions if options.redact else None,
         random_state=options.random_state,
     )
+    if track:
+        with tracking.start(f"ingest {out.stem}") as run, tempfile.TemporaryDirectory() as folder:
+            page = Path(folder) / "data_card.md"
+            page.write_text(card.to_markdown(), encoding="utf-8")
+            run.log_params({"format": format, "redacted": bool(options.redact), "out": str(out)})
+            run.log_metrics(card.to_metrics(), prefix="data/")
+            run.log_file(page)
     return Ingested(result, card)
 
 
