@@ -77,13 +77,8 @@ def measure(
 ) -> list[Kept]:
     """Certify on half of the prompts, again and again, and compare with the truth over all."""
     picked = population.choices(policy, knobs, reference)  # type: ignore[arg-type]
-    loss = population.quality[:, [reference]] - np.take_along_axis(population.quality, picked, axis=1)
-    truth = {
-        "loss": loss.mean(axis=0),
-        "violation": 1 - np.take_along_axis(population.meets, picked, axis=1).mean(axis=0),
-    }
-    spent = np.take_along_axis(population.cost_usd, picked, axis=1).sum(axis=0)
-    saving = 1 - spent / population.cost_usd[:, reference].sum()
+    truth = {kind: loss.mean(axis=0) for kind, loss in population.losses(picked, reference).items()}
+    saving = population.saving(picked, reference)
     # A share of answers under the bar that some knob can keep: the reference tier's own, and so much more.
     own = float(1 - population.meets[:, reference].mean())
     limits = {"loss": LIMITS, "violation": tuple(min(own + limit, 0.99) for limit in LIMITS)}
@@ -92,18 +87,8 @@ def measure(
     index_of = {float(knob): k for k, knob in enumerate(knobs)}
     for seed in tqdm(range(resplits), desc="resplits", disable=not progress):
         rows = rng.permutation(len(population.quality))[: len(population.quality) // 2]
-        half = CalibrationSet(
-            *(
-                getattr(population, name)[rows]
-                for name in ("p_meets", "expected_quality", "expected_cost_usd", "to_safety")
-            ),
-            *(getattr(population, name)[rows] for name in ("quality", "meets", "cost_usd")),
-            1.0,
-            "",
-            {},
-        )
         promises = make_promises(
-            half,
+            population.take(rows),
             policy,
             knobs,
             reference,

@@ -18,9 +18,9 @@ from router_ml.cli.options import (
     load_router,
     not_an_input,
     read_ladder,
-    replacing,
     train_extra,
 )
+from router_ml.files import replacing
 
 _PATHS = click.argument("paths", nargs=-1, required=True, type=str)
 _OUT = click.option(

@@ -18,9 +18,9 @@ from router_ml.cli.options import (
     TRAFFIC,
     load_router,
     not_an_input,
-    replacing,
     train_extra,
 )
+from router_ml.files import replacing
 
 if TYPE_CHECKING:
     pass

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from router_ml.errors import MissingExtraError, RouterError
+from router_ml.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from router_ml.core.router import Router
@@ -85,21 +85,6 @@ def not_an_input(out: Path, inputs: tuple[Path, ...]) -> None:
     for path in inputs:
         if path.exists() and out.exists() and path.samefile(out):
             raise click.UsageError(f"--out {out} is also an input that is read; give another name.")
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` that takes its place at the end, if all went well."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        temporary.replace(path)
-    except OSError as exc:
-        raise RouterError(f"{path} can't be written: {exc.strerror or exc}.") from exc
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 @contextmanager

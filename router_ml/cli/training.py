@@ -22,9 +22,9 @@ from router_ml.cli.options import (
     not_an_input,
     parse_bar,
     read_ladder,
-    replacing,
     train_extra,
 )
+from router_ml.files import replacing
 
 if TYPE_CHECKING:
     pass

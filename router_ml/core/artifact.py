@@ -161,11 +161,7 @@ class Metadata:
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         values["ladder"] = self.ladder.to_dicts()
         values["settings"] = [dataclasses.asdict(s) for s in self.settings]
-        # JSON has no infinity.
-        values["guarantees"] = [
-            dataclasses.asdict(g) | {"rows_needed": None if g.rows_needed == float("inf") else g.rows_needed}
-            for g in self.guarantees
-        ]
+        values["guarantees"] = [g.to_dict() for g in self.guarantees]
         return json.dumps(values, sort_keys=True, ensure_ascii=False, allow_nan=False)
 
     @classmethod
@@ -175,10 +171,7 @@ class Metadata:
             values = json.loads(text)
             values["ladder"] = Ladder.from_dicts(values["ladder"])
             values["settings"] = tuple(Setting(**s) for s in values["settings"])
-            values["guarantees"] = tuple(
-                Guarantee(**g | {"rows_needed": float("inf") if g["rows_needed"] is None else g["rows_needed"]})
-                for g in values["guarantees"]
-            )
+            values["guarantees"] = tuple(map(Guarantee.from_dict, values["guarantees"]))
             for name in ("input_tokens_per_char", "input_tokens_base", "inputs"):
                 values[name] = tuple(values[name])
             metadata = cls(**values)

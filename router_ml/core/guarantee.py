@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self
 
 from router_ml.core.checks import is_finite
 from router_ml.core.decision import Policy
@@ -57,6 +58,16 @@ class Guarantee:
     rows_needed: float = 0.0
     slice: str | None = None
     note: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values, which know no infinity; the inverse of :meth:`from_dict`."""
+        return asdict(self) | {"rows_needed": self.rows_needed if math.isfinite(self.rows_needed) else None}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Read what :meth:`to_dict` wrote."""
+        needed = values["rows_needed"]
+        return cls(**{**values, "rows_needed": math.inf if needed is None else needed})
 
     def __str__(self) -> str:
         """The promise in a sentence."""

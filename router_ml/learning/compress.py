@@ -29,7 +29,8 @@ from router_ml.core.text import render
 from router_ml.errors import ExportError, InputError
 from router_ml.evaluation.frontier import sweep_bar, sweep_value
 from router_ml.evaluation.metrics import FrontierMetrics, frontier_metrics
-from router_ml.learning.sealing import replacing, seal
+from router_ml.files import replacing
+from router_ml.learning.sealing import seal
 from router_ml.traffic.split import split_by_hash
 
 __all__ = [
@@ -298,7 +299,7 @@ def compress(
     kept = np.unique(np.concatenate(ids)) if ids else None
     small, metadata = _compressed(artifact, weights, kept)
     kind = _kind(small, weights, kept)
-    with replacing(out) as temporary:
+    with replacing(out, ExportError) as temporary:
         temporary.write_bytes(seal(small, metadata, artifact.tokenizer, artifact.acceptance, artifact.neighbours))
         after = Router.load(temporary)
         expected, got = _predict(before, prompts), _predict(after, prompts)

@@ -20,13 +20,14 @@ from router_ml.core.neighbours import Neighbours
 from router_ml.core.policy import choose
 from router_ml.core.router import Router
 from router_ml.errors import ExportError
+from router_ml.files import replacing
 from router_ml.ladder import Ladder
 from router_ml.learning.acceptance import AcceptanceModel, Answers
 from router_ml.learning.encoders import Encoder, ExportableEncoder
 from router_ml.learning.graph import Graph
 from router_ml.learning.inputs import InputNames, encode_inputs, tokenize
 from router_ml.learning.model import FittedModel
-from router_ml.learning.sealing import replacing, seal
+from router_ml.learning.sealing import seal
 
 if TYPE_CHECKING:
     import onnx
@@ -154,7 +155,7 @@ def export(
         if acceptance is None
         else base64.b64encode(acceptance.to_onnx().SerializeToString(deterministic=True)).decode()
     )
-    with replacing(Path(path)) as temporary:
+    with replacing(Path(path), ExportError) as temporary:
         third = "" if neighbours is None else neighbours.to_text()
         temporary.write_bytes(seal(onnx_model, metadata, spec.json, second, third))
         router = Router.load(temporary)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +63,24 @@ class CalibrationSet:
             choose(policy, knob, self.p_meets, self.expected_quality, self.expected_cost_usd) for knob in knobs.tolist()
         ]
         return np.where(self.to_safety[:, None], reference, np.column_stack(picked))
+
+    def losses(self, picked: NDArray[np.intp], reference: int) -> dict[GuaranteeKind, NDArray[np.float64]]:
+        """What each kind of promise bounds, for each prompt and knob of :meth:`choices`; shape [n, K] each."""
+        return {
+            "loss": self.quality[:, [reference]] - np.take_along_axis(self.quality, picked, axis=1),
+            "violation": 1 - np.take_along_axis(self.meets, picked, axis=1),
+        }
+
+    def saving(self, picked: NDArray[np.intp], reference: int) -> NDArray[np.float64]:
+        """Share of the reference tier's cost that each knob of :meth:`choices` saves; shape [K]."""
+        spent = np.take_along_axis(self.cost_usd, picked, axis=1).sum(axis=0)
+        return np.asarray(1 - spent / self.cost_usd[:, reference].sum())
+
+    def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> Self:
+        """The given prompts only."""
+        tables = {f.name: getattr(self, f.name) for f in fields(self)}
+        taken: dict[str, Any] = {n: value[rows] for n, value in tables.items() if isinstance(value, np.ndarray)}
+        return replace(self, **taken, slices={name: values[rows] for name, values in self.slices.items()})
 
 
 def knob_grid(
@@ -124,14 +143,12 @@ def make_promises(
     Angelopoulos, Bates, Candès, Jordan, Lei (2021), "Learn then test", arXiv:2110.01052.
     """
     picked = calibration.choices(policy, knobs, reference)
-    losses: dict[GuaranteeKind, NDArray[np.float64]] = {
-        "loss": calibration.quality[:, [reference]] - np.take_along_axis(calibration.quality, picked, axis=1),
-        "violation": 1 - np.take_along_axis(calibration.meets, picked, axis=1),
-    }
+    losses = calibration.losses(picked, reference)
     everyone = np.ones(len(picked), dtype=bool)
     parts = [(None, everyone), *_slices(calibration.slices)]
     promises = []
     for name, rows in parts:
+        saving = calibration.take(rows).saving(picked[rows], reference)
         for kind, table in losses.items():
             for limit in sorted(set(limits.get(kind, ()))):
                 for delta in sorted(set(deltas)):
@@ -153,18 +170,13 @@ def make_promises(
                             knob=None if index is None else float(knobs[index]),
                             n=found.n,
                             mean_loss=None if index is None else float(table[rows, index].mean()),
-                            saving=None if index is None else _saving(calibration, picked[:, index], rows, reference),
+                            saving=None if index is None else float(saving[index]),
                             rows_needed=found.rows_needed,
                             slice=name,
                             note=calibration.note,
                         )
                     )
     return tuple(promises)
-
-
-def _saving(calibration: CalibrationSet, picked: NDArray[np.intp], rows: NDArray[np.bool_], reference: int) -> float:
-    spent = np.take_along_axis(calibration.cost_usd, picked[:, None], axis=1)[rows].sum()
-    return float(1 - spent / calibration.cost_usd[rows, reference].sum())
 
 
 def _slices(slices: Mapping[str, NDArray[np.str_]]) -> list[tuple[str, NDArray[np.bool_]]]:

@@ -1,11 +1,7 @@
-"""Sealing: a graph and all that goes with it as the bytes of one artifact, and the file put into place once it is right."""
+"""Sealing: a graph and all that goes with it as the bytes of one artifact."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from router_ml.core.artifact import (
@@ -19,12 +15,11 @@ from router_ml.core.artifact import (
     Metadata,
     content_digest,
 )
-from router_ml.errors import ExportError
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["replacing", "seal"]
+__all__ = ["seal"]
 
 
 def seal(
@@ -62,18 +57,3 @@ def seal(
     for key, value in properties.items():
         sealed.metadata_props.add(key=key, value=value)
     return bytes(sealed.SerializeToString(deterministic=True))
-
-
-@contextmanager
-def replacing(out: Path) -> Iterator[Path]:
-    """A temporary name beside `out` that takes its place at the end, if all went well."""
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        temporary.replace(out)
-    except OSError as exc:
-        raise ExportError(f"The artifact can't be written to {out}: {exc.strerror or exc}.") from exc
-    finally:
-        if temporary.exists():
-            temporary.unlink()

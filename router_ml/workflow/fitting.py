@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -91,7 +90,7 @@ class FitResult:
             "notes": list(self.prepared.notes),
             "labels": dict(self.label_counts.iter_rows()),
             "settings": [asdict(s) for s in self.settings],
-            "promises": [asdict(p) | {"rows_needed": _finite(p.rows_needed)} for p in self.promises],
+            "promises": [p.to_dict() for p in self.promises],
             "learner_chosen": self.reason,
             "learning_curve": [point._asdict() for point in self.curve],
             "parity": asdict(self.parity),
@@ -247,11 +246,6 @@ def _log_inputs(
     run.log_traffic(traffic, source=source, name="training traffic")
     counts = count_labels(prepared.labels, prepared.ladder)
     run.log_metrics({f"labels/{name}": n / counts["n"].sum() for name, n in counts.iter_rows()})
-
-
-def _finite(value: float) -> float | None:
-    """JSON has no infinity."""
-    return value if math.isfinite(value) else None
 
 
 def _parity_rows(observations: Observations) -> NDArray[np.bool_]:

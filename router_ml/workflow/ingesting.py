@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ import polars as pl
 
 from router_ml import tracking
 from router_ml.errors import InputError
+from router_ml.files import replacing
 from router_ml.traffic.cleaning.card import DataCard, data_card
 from router_ml.traffic.cleaning.duplicates import Duplicates, drop_duplicates, find_duplicates
 from router_ml.traffic.cleaning.redact import KINDS, REGIONS, redact_frame
@@ -147,7 +147,8 @@ def _duplicates(out: Path, options: IngestOptions) -> tuple[Duplicates | None, i
     if not options.drop_duplicates:
         return found, 0
     kept = drop_duplicates(traffic, found)
-    _replace(out, kept.write_parquet)
+    with replacing(out) as temporary:
+        kept.write_parquet(temporary)
     return found, traffic.height - kept.height
 
 
@@ -156,14 +157,6 @@ def _rejects(path: Path, options: IngestOptions) -> pl.DataFrame:
     rejects = pl.read_csv(path, infer_schema=False)
     if options.redact:
         rejects = redact_frame(rejects, columns=("reason",), kinds=options.redact, regions=options.phone_regions).frame
-        _replace(path, rejects.write_csv)
+        with replacing(path) as temporary:
+            rejects.write_csv(temporary)
     return rejects.filter(~pl.col("reason").str.starts_with("skipped"))
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from router_ml.core.artifact import Setting
 from router_ml.core.guarantee import Guarantee, GuaranteeKind, find_guarantee
-from router_ml.core.policy import choose
 from router_ml.errors import TrafficError
 from router_ml.evaluation.off_policy import pseudo_outcomes
 from router_ml.ladder import Ladder
@@ -181,10 +180,7 @@ def _supported(
     for p in promises:
         share = 0.0
         if p.knob is not None:
-            picked = choose(
-                p.policy, p.knob, calibration.p_meets, calibration.expected_quality, calibration.expected_cost_usd
-            )
-            picked = np.where(calibration.to_safety, reference, picked)
+            picked = calibration.choices(p.policy, np.array([p.knob]), reference)[:, 0]
             used = np.take_along_axis(design.support, np.column_stack([picked, np.full_like(picked, reference)]), 1)
             share = float((used < MIN_PROPENSITY).any(axis=1).mean())
         if share > _MAX_UNSUPPORTED:

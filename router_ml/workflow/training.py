@@ -82,7 +82,7 @@ class Trained:
         tokens = {name: values.tolist() for name, values in asdict(self.input_tokens).items()}
         content: dict[str, Any] = {
             "reference": self.reference,
-            "promises": [asdict(p) for p in self.promises],
+            "promises": [p.to_dict() for p in self.promises],
             "neighbours": None if self.neighbours is None else self.neighbours.to_text(),
             "settings": [asdict(s) for s in self.settings],
             "input_tokens": tokens,
@@ -110,7 +110,7 @@ class Trained:
                 content["reference"],
                 None,
                 acceptance,
-                tuple(Guarantee(**p) for p in content["promises"]),
+                tuple(map(Guarantee.from_dict, content["promises"])),
                 content["reason"],
                 curve,
                 None if content["neighbours"] is None else Neighbours.from_text(content["neighbours"]),
