@@ -19,7 +19,8 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,13 +28,17 @@ from typing import Any
 import numpy as np
 
 from pipelines.benchmark_latency import HEURISTIC, HOW, latency_prompts, measure_latency
-from pipelines.benchmark_report import to_figure, to_markdown
-from pipelines.contest import Contest, Contestant, Rows, contest
+from pipelines.benchmark_report import CASCADE, to_figure, to_markdown
+from pipelines.contest import Contest, Contestant, Rows, Split, contest, split_rows
 from pipelines.recipes import RECIPES, Embeddings, Estimate, Fold, Recipe, heuristic_v2
+from router_ml.core.acceptance import seen_states
 from router_ml.errors import InputError, RouterError
-from router_ml.evaluation import Sweep
+from router_ml.evaluation import Played, Sweep
+from router_ml.evaluation.cascade import simulate_cascade
 from router_ml.ladder import Ladder
+from router_ml.learning.acceptance import Answers
 from router_ml.learning.encoders import Encoder, load_encoder
+from router_ml.learning.inputs import tokenize
 from router_ml.learning.learners import LEARNERS
 from router_ml.traffic.labels import Bar
 from router_ml.traffic.observations import Observations
@@ -48,6 +53,7 @@ from router_ml.workflow import (
     read_traffic,
     train,
 )
+from router_ml.workflow.options import AUTO
 
 DEFAULT = "default"
 """Stands for the learner that ``router-ml fit`` takes where none is named."""
@@ -65,46 +71,72 @@ class Pool:
 
 @dataclass(slots=True)
 class Learned:
-    """One of our learners as a contestant; it keeps what it trained first, to export it, and the name of what each seed chose."""
+    """One of our learners as a contestant, and as another with its cascade; it keeps what it trained for the first split."""
 
     pool: Pool
+    encoder: Encoder
     learner: str
     bar: Bar
+    cascade: bool = False
     first: Trained | None = None
-    first_test: Rows | None = None
-    chosen: list[str] = field(default_factory=list)
+    last: tuple[Trained, Estimate] | None = None
 
     def __call__(self, fit_rows: Rows, test_rows: Rows, seed: int) -> Estimate:
         """Train as the workflow does, and expect as the router will."""
         pool = self.pool
         trained = train(
-            pool.observations.take(fit_rows), pool.embedded.take(fit_rows), pool.ladder, self._options(seed)
+            pool.observations.take(fit_rows),
+            pool.embedded.take(fit_rows),
+            pool.ladder,
+            self._options(seed),
+            encoder=self.encoder,
         )
-        self.chosen.append(trained.model.name)
-        if self.first is None:
-            self.first, self.first_test = trained, test_rows
+        if seed == 0:
+            self.first = trained
         held = pool.embedded.take(test_rows)
         outputs = trained.model.predict(held.inputs)
         input_tokens = trained.input_tokens.base + trained.input_tokens.per_char * held.n_chars[:, None]
-        return Estimate(outputs.quality, pool.ladder.cost_usd(input_tokens, outputs.output_tokens))
+        cost_usd = pool.ladder.cost_usd(input_tokens, outputs.output_tokens)
+        chosen = trained.model.name if self.learner == AUTO else ""
+        self.last = trained, Estimate(outputs.quality, cost_usd, chosen)
+        return self.last[1]
 
-    def export(self, path: Path, encoder: Encoder, *, data_sha256: str) -> None:
-        """Write the artifact of what was trained first."""
-        if self.first is None or self.first_test is None:
-            raise InputError(f"The learner {self.learner!r} wasn't trained; run the contest first.")
-        prompts = self.pool.observations.prompt[self.first_test[:_PARITY_PROMPTS]].tolist()
+    def play(self, _fit_rows: Rows, test_rows: Rows, _seed: int) -> Played:
+        """The cascade that starts with what was trained last, on the same split."""
+        acceptance = None if self.last is None else self.last[0].acceptance
+        if self.last is None or acceptance is None:
+            raise InputError("A cascade is played after its router, trained with one, on the same split.")
+        expected = self.last[1]
+        seen = self.pool.observations.take(test_rows)
+        answers = Answers.of(seen.prompt.tolist(), seen.response, partial(tokenize, self.encoder))
+        _, told = acceptance.predict(expected.quality, answers)
+        return simulate_cascade(
+            expected.quality,
+            expected.cost_usd,
+            {state: told[:, s] for s, state in enumerate(seen_states(len(self.pool.ladder)))},
+            seen.quality,
+            seen.cost_usd,
+            caution=acceptance.caution,
+        )
+
+    def export(self, path: Path, split: Split, *, data_sha256: str) -> None:
+        """Write the artifact of the first split's training, which is done here where another process did it."""
+        if self.first is None:
+            self(split.train, split.test, split.seed)
+        assert self.first is not None
         export_router(
             path,
             self.first,
-            encoder,
+            self.encoder,
             self.pool.ladder,
             self._options(0),
-            parity_prompts=prompts,
+            parity_prompts=self.pool.observations.prompt[split.test[:_PARITY_PROMPTS]].tolist(),
+            parity_answers=self.pool.observations.response[split.test[:_PARITY_PROMPTS]],
             provenance={"data_sha256": data_sha256, "n_prompts": len(self.pool.observations), "mlflow_run": None},
         )
 
     def _options(self, seed: int) -> FitOptions:
-        return FitOptions(bar=self.bar, learner=self.learner, random_state=seed)
+        return FitOptions(bar=self.bar, learner=self.learner, random_state=seed, cascade=self.cascade)
 
 
 def load_pool(traffic: Sequence[Path], tiers: Path | None, bar: Bar, encoder: Encoder) -> Pool:
@@ -182,6 +214,8 @@ def run(
     small: int | None = None,
     n_resamples: int = 200,
     cache: Path | None = None,
+    cascade: bool = False,
+    jobs: int = 1,
     name: str | None = None,
     command: str = "",
     progress: bool = False,
@@ -198,26 +232,32 @@ def run(
             prompts, recipe_encoder, cache=cache or out / "embeddings", progress=progress
         ).embeddings
         embeddings = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
-    ours = {_our_name(learner): Learned(pool, learner, bar) for learner in names}
+    ours = {_our_name(learner): Learned(pool, encoder, learner, bar, cascade) for learner in names}
     theirs = [of_recipe(recipe, RECIPES[recipe], pool, embeddings) for recipe in asked]
     heuristic = [of_heuristic(pool, litellm_python)] if litellm_python else []
-    entrants = [*(Contestant(n, "ours", learned, "router-ml") for n, learned in ours.items()), *theirs, *heuristic]
+    entrants = [*_entrants(ours), *theirs, *heuristic]
     with _steps(n_seeds * (len(entrants) + 1), progress) as on_step:
         found = contest(
-            entrants, pool.observations, n_seeds=n_seeds, small=small, n_resamples=n_resamples, on_step=on_step
+            entrants,
+            pool.observations,
+            n_seeds=n_seeds,
+            small=small,
+            n_resamples=n_resamples,
+            jobs=jobs,
+            on_step=on_step,
         )
+    first = split_rows(pool.observations, 0, small=small)
     data_sha256 = hash_files(traffic)
     artifacts = {n: out / f"{learned.learner}.onnx" for n, learned in ours.items()}
     for n, learned in ours.items():
-        learned.export(artifacts[n], encoder, data_sha256=data_sha256)
-    test_rows = next(iter(ours.values())).first_test
+        learned.export(artifacts[n], first, data_sha256=data_sha256)
     latency_ms = measure_latency(
         artifacts,
         [entrant.name for entrant in theirs],
         litellm_python,
         recipe_encoder,
         embeddings[: found.n_train[0]],
-        latency_prompts([prompts[i] for i in (test_rows if test_rows is not None else range(len(prompts)))]),
+        latency_prompts([prompts[i] for i in first.test]),
     )
     facts = {
         "name": name or " + ".join(path.stem for path in traffic),
@@ -225,7 +265,6 @@ def run(
         "bar": bar.to_dict(),
         "data_sha256": data_sha256,
         "tiers": _tiers(pool),
-        "chosen": {n: learned.chosen for n, learned in ours.items() if set(learned.chosen) != {learned.learner}},
         "latency": HOW,
         "machine": _machine(),
     }
@@ -239,6 +278,13 @@ def _write(out: Path, found: Contest, latency_ms: Mapping[str, float], facts: Ma
     (out / "benchmark.json").write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     (out / "benchmark.md").write_text(to_markdown(found, latency_ms, facts=facts), encoding="utf-8")
     (out / "quality-latency.png").write_bytes(to_figure(found, latency_ms, name=str(facts["name"])))
+
+
+def _entrants(ours: Mapping[str, Learned]) -> Iterator[Contestant]:
+    for name, learned in ours.items():
+        yield Contestant(name, "ours", learned, "router-ml")
+        if learned.cascade:
+            yield Contestant(name + CASCADE, "ours", learned.play, "router-ml")
 
 
 def _our_name(learner: str) -> str:
@@ -316,6 +362,8 @@ def main() -> None:
     parser.add_argument("--small", type=int, metavar="N", help="train on N prompts of each split only")
     parser.add_argument("--resamples", type=int, default=200)
     parser.add_argument("--cache", type=Path, help="embedding cache; a folder in --out where not given")
+    parser.add_argument("--cascade", action="store_true", help="each of ours also with a cascade; needs the responses")
+    parser.add_argument("--jobs", type=int, default=1, help="splits at a time, each in a process of its own")
     parser.add_argument("--name", help="what to call the traffic")
     options = parser.parse_args()
     run(
@@ -331,6 +379,8 @@ def main() -> None:
         small=options.small,
         n_resamples=options.resamples,
         cache=options.cache,
+        cascade=options.cascade,
+        jobs=options.jobs,
         name=options.name,
         command=shlex.join(["python", "-m", "pipelines.benchmark", *sys.argv[1:]]),
         progress=True,

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from pipelines.contest import Contest, FrontierLine, PointLine
 from router_ml.evaluation import Interval
 
+CASCADE = " + cascade"
+"""Ends the name of a router that looks at answers, too."""
 _DPI = 150
 _LABEL_PX = 36
 # What lies this far below the zero router is listed beneath, not to scale: else it would press all else together.
@@ -38,8 +40,7 @@ def to_markdown(found: Contest, latency_ms: Mapping[str, float], *, facts: Mappi
         Of a whole decision; routers that it lacks get a dash.
     facts : mapping
         ``name``, ``command``, ``tiers`` (a list of ``name``, ``quality``, ``cost_usd``, means over all prompts),
-        ``latency`` (how it was measured), ``machine`` (a line), and for routers that a search chose ``chosen`` (what it
-        chose on each split).
+        ``latency`` (how it was measured) and ``machine`` (a line).
     """
     seeds = len(found.n_train)
     parts = [
@@ -216,6 +217,7 @@ def _frontier_row(line: FrontierLine, latency_ms: Mapping[str, float]) -> tuple[
 
 
 def _notes(found: Contest, facts: Mapping[str, Any]) -> str:
+    played = any(line.name.endswith(CASCADE) for line in found.frontiers)
     notes = [
         "gap_closed: 0 is the hull of the single tiers (zero router), 1 the oracle. cost_save(x): saving against the best "
         "single tier at x times its quality; where only some splits reach it, the mean of those, and how many.",
@@ -225,8 +227,14 @@ def _notes(found: Contest, facts: Mapping[str, Any]) -> str:
         "these splits, not that of training on other traffic; that the compared recipe is the best one was seen on the "
         "same prompts, which favours it.",
         "fit: to train on the embedded prompts and predict the test prompts; ours with tuning, calibration and a "
-        "cross-validated evaluation. " + str(facts["latency"]),
-        *(f"{name} chose {_counted(chosen)}." for name, chosen in facts["chosen"].items()),
+        "cross-validated evaluation. "
+        + (
+            f"{CASCADE.strip()}: a line with it is played with the router above it, whose fit holds its own. "
+            if played
+            else ""
+        )
+        + str(facts["latency"]),
+        *(f"{line.name} chose {_counted(line.chosen)}." for line in found.frontiers if line.chosen),
         str(facts["machine"]),
     ]
     return "\n".join(f"- {note}" for note in notes)

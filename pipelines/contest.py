@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.recipes import Result, to_sweep
+from pipelines.recipes import Estimate, Result, to_sweep
 from router_ml.errors import InputError
 from router_ml.evaluation import (
     FrontierMetrics,
     Hull,
     Interval,
-    Sweep,
     best_single,
     cost_save,
     frontier_metrics,
@@ -29,6 +28,7 @@ from router_ml.evaluation import (
     points,
     zero_router_hull,
 )
+from router_ml.evaluation.frontier import Routed
 from router_ml.evaluation.resampling import drawn_weights, measure
 from router_ml.traffic.observations import Observations
 from router_ml.traffic.split import split_by_hash
@@ -78,6 +78,15 @@ class Split:
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """What one contestant did on one split, in how many seconds; and what its search chose, where it has one."""
+
+    routed: Routed
+    fit_s: float
+    chosen: str
+
+
+@dataclass(frozen=True, slots=True)
 class FrontierLine:
     """A router with a knob.
 
@@ -92,6 +101,8 @@ class FrontierLine:
     cross_fitted, against_published, against_control : Interval or None
         Of gap_closed, cross-fitted, mean over the seeds: its own, and less that of the best published recipe and of the
         best control. None for itself, where there is none, and for references.
+    chosen : tuple of S str
+        What its search chose; empty without one.
     """
 
     name: str
@@ -102,6 +113,7 @@ class FrontierLine:
     cross_fitted: Interval | None = None
     against_published: Interval | None = None
     against_control: Interval | None = None
+    chosen: tuple[str, ...] = ()
 
     @property
     def gap_closed(self) -> float:
@@ -182,6 +194,7 @@ def contest(
     small: int | None = None,
     n_resamples: int = 200,
     random_state: int = 0,
+    jobs: int = 1,
     on_step: Callable[[str], None] = lambda _: None,
 ) -> Contest:
     """Fit and measure all contestants on the same splits.
@@ -199,8 +212,10 @@ def contest(
     n_resamples : int
     random_state : int
         Of the bootstrap.
+    jobs : int
+        Splits at a time, each in a process of its own: contestants then leave nothing behind but their results.
     on_step : callable
-        Told what comes next: ``len(contestants) + 1`` times for each seed.
+        Told what comes next: ``len(contestants) + 1`` times for each seed; with several jobs, once a seed is done.
 
     Returns
     -------
@@ -221,18 +236,13 @@ def contest(
         )
     splits = [split_rows(observations, seed, small=small) for seed in range(n_seeds)]
     weights = np.concatenate(list(drawn_weights(np.random.default_rng(random_state), len(observations), n_resamples)))
-    sweeps: dict[str, list[Sweep]] = {name: [] for name in names}
-    fit_s: dict[str, list[float]] = {name: [] for name in names}
+    turns: dict[str, list[Turn]] = {name: [] for name in names}
     drawn: list[Mapping[str, FloatArray]] = []
-    for split in splits:
-        for entrant in contestants:
-            on_step(f"seed {split.seed}: {entrant.name}")
-            start = time.perf_counter()
-            result = entrant.decide(split.train, split.test, split.seed)
-            fit_s[entrant.name].append(time.perf_counter() - start)
-            sweeps[entrant.name].append(to_sweep(result))
+    for split, taken in zip(splits, _all_turns(contestants, splits, jobs, on_step), strict=True):
+        for name, turn in zip(names, taken, strict=True):
+            turns[name].append(turn)
         on_step(f"seed {split.seed}: bootstrap")
-        curves = {c.name: sweeps[c.name][-1] for c in contestants if c.swept}
+        curves = {c.name: turns[c.name][-1].routed for c in contestants if c.swept}
         drawn.append(_gap_draws(curves, observations, split, weights))
     tables = [(observations.quality[s.test], observations.cost_usd[s.test]) for s in splits]
     frontiers = [
@@ -240,8 +250,9 @@ def contest(
             c.name,
             c.kind,
             c.source,
-            tuple(fit_s[c.name]),
-            tuple(frontier_metrics(sweep, *table) for sweep, table in zip(sweeps[c.name], tables, strict=True)),
+            tuple(turn.fit_s for turn in turns[c.name]),
+            tuple(frontier_metrics(turn.routed, *table) for turn, table in zip(turns[c.name], tables, strict=True)),
+            chosen=tuple(turn.chosen for turn in turns[c.name] if turn.chosen),
         )
         for c in contestants
         if c.swept
@@ -255,15 +266,45 @@ def contest(
             *(_compared(line, draws, best["published"], best["control"]) for line in frontiers),
             *_references(frontiers[0].metrics, tables),
         ),
-        tuple(_point_line(c, fit_s[c.name], sweeps[c.name], tables) for c in contestants if not c.swept),
+        tuple(_point_line(c, turns[c.name], tables) for c in contestants if not c.swept),
         best["published"],
         best["control"],
         n_resamples,
     )
 
 
+def _all_turns(
+    contestants: Sequence[Contestant], splits: Sequence[Split], jobs: int, on_step: Callable[[str], None]
+) -> Iterator[list[Turn]]:
+    """What each contestant did on each split, split by split."""
+    if jobs == 1:
+        for split in splits:
+            yield _turns(contestants, split, on_step)
+        return
+    from joblib import Parallel, delayed  # type: ignore[import-untyped]
+
+    parallel = Parallel(n_jobs=jobs, return_as="generator")
+    for split, taken in zip(splits, parallel(delayed(_turns)(contestants, split) for split in splits), strict=True):
+        for entrant in contestants:
+            on_step(f"seed {split.seed}: {entrant.name}")
+        yield taken
+
+
+def _turns(
+    contestants: Sequence[Contestant], split: Split, on_step: Callable[[str], None] = lambda _: None
+) -> list[Turn]:
+    taken = []
+    for entrant in contestants:
+        on_step(f"seed {split.seed}: {entrant.name}")
+        start = time.perf_counter()
+        result = entrant.decide(split.train, split.test, split.seed)
+        seconds = time.perf_counter() - start
+        taken.append(Turn(to_sweep(result), seconds, result.chosen if isinstance(result, Estimate) else ""))
+    return taken
+
+
 def _gap_draws(
-    sweeps: Mapping[str, Sweep], observations: Observations, split: Split, weights: FloatArray
+    sweeps: Mapping[str, Routed], observations: Observations, split: Split, weights: FloatArray
 ) -> dict[str, FloatArray]:
     """Cross-fitted gap_closed [1 + B] of each router on one seed's test rows; the first with each prompt once."""
     order = np.random.default_rng(split.seed).permutation(len(split.test))
@@ -322,17 +363,13 @@ def _references(
 
 
 def _point_line(
-    entrant: Contestant,
-    fit_s: Sequence[float],
-    sweeps: Sequence[Sweep],
-    tables: Sequence[tuple[FloatArray, FloatArray]],
+    entrant: Contestant, turns: Sequence[Turn], tables: Sequence[tuple[FloatArray, FloatArray]]
 ) -> PointLine:
     cost, quality, above = [], [], []
-    for sweep, table in zip(sweeps, tables, strict=True):
-        reached = points(sweep, *table)
+    for turn, table in zip(turns, tables, strict=True):
+        reached = points(turn.routed, *table)
         cost.append(float(reached.cost[0]))
         quality.append(float(reached.quality[0]))
         above.append(quality[-1] - float(zero_router_hull(*table).at(cost[-1])))
-    return PointLine(
-        entrant.name, entrant.kind, entrant.source, tuple(fit_s), tuple(cost), tuple(quality), tuple(above)
-    )
+    seconds = tuple(turn.fit_s for turn in turns)
+    return PointLine(entrant.name, entrant.kind, entrant.source, seconds, tuple(cost), tuple(quality), tuple(above))

@@ -17,7 +17,7 @@ def main() -> None:
     evaluation = workflow.evaluate_router(
         router, [stage.TEST], random_state=params["random_state"], n_resamples=params["resamples"]
     )
-    figures = workflow.figures(evaluation)
+    figures = workflow.figures(evaluation, workflow.curve_of(router))
     facts = workflow.report_facts(router, evaluation)
     report = stage.REPORTS / "report.html"
     report.write_text(html_report(evaluation, figures, title="Held-out evaluation", facts=facts), encoding="utf-8")

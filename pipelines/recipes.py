@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from pipelines import litellm_heuristic
 from router_ml.errors import InputError
 from router_ml.evaluation import Sweep, best_single, sweep_bar, sweep_value
+from router_ml.evaluation.frontier import Routed
 from router_ml.evaluation.knobs import default_lams
 
 FloatArray = NDArray[np.float64]
@@ -57,10 +58,14 @@ class Fold:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a recipe expects of each tier, [n, T] each; the frontier is the sweep of ``argmax(quality - lam * cost_usd)``."""
+    """What a recipe expects of each tier, [n, T] each; the frontier is the sweep of ``argmax(quality - lam * cost_usd)``.
+
+    `chosen` names the learner, where a search chose it.
+    """
 
     quality: FloatArray
     cost_usd: FloatArray
+    chosen: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,7 @@ class Choice:
     tier: NDArray[np.intp]
 
 
-Result = Estimate | Choice | Sweep
+Result = Estimate | Choice | Routed
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +104,7 @@ class Recipe:
         return self.function(train, embeddings, **({"random_state": random_state} if self.random else {}))
 
 
-def to_sweep(result: Result) -> Sweep:
+def to_sweep(result: Result) -> Routed:
     """The settings to evaluate: of an estimate the value policy at each lam; of a choice that one, with knob 0."""
     if isinstance(result, Estimate):
         return sweep_value(result.quality, result.cost_usd)

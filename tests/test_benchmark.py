@@ -110,6 +110,13 @@ def test_the_same_contest_gives_the_same_figures(
     assert strip_times(again) == strip_times(found)
 
 
+def test_splits_decided_side_by_side_give_the_same_figures(
+    found: Contest, entrants: list[Contestant], observations: Observations
+) -> None:
+    again = contest(entrants, observations, n_seeds=2, n_resamples=60, jobs=2)
+    assert strip_times(again) == strip_times(found)
+
+
 def test_no_text_is_on_both_sides(observations: Observations) -> None:
     split = split_rows(observations, 3)
     assert not set(observations.prompt[split.train]) & set(observations.prompt[split.test])
@@ -138,7 +145,9 @@ def test_names_must_differ(entrants: list[Contestant], observations: Observation
 
 
 def test_the_page_has_latencies_and_what_a_search_chose(found: Contest) -> None:
-    page = to_markdown(found, {"planted": 0.05}, facts=FACTS)
+    searched = dataclasses.replace(found.frontier("planted"), chosen=("knn", "mlp", "knn"))
+    lines = tuple(searched if line.name == "planted" else line for line in found.frontiers)
+    page = to_markdown(dataclasses.replace(found, frontiers=lines), {"planted": 0.05}, facts=FACTS)
     row = next(line for line in page.splitlines() if line.startswith("| **planted**"))
     assert row.endswith("| 0.05 |")
     assert "planted chose knn on 2, mlp on 1 of 3 splits." in page
@@ -160,7 +169,6 @@ FACTS = {
     "command": "python",
     "latency": "",
     "machine": "",
-    "chosen": {"planted": ["knn", "mlp", "knn"]},
     "tiers": [{"name": str(t), "quality": q, "cost_usd": c} for t, (q, c) in enumerate(zip(P[1], COST, strict=True))],
 }
 
@@ -184,6 +192,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
         encoder_for_recipes="static",
         n_seeds=1,
         n_resamples=20,
+        cascade=True,
         name="simulated",
     )
     return folder / "out"
@@ -191,7 +200,15 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_table_has_a_row_for_each(out: Path) -> None:
     page = (out / "benchmark.md").read_text()
-    names = ("**ours: knn", "Avengers-Pro |", "LLMRouter kNN |", "zero router |", "oracle |", "random mix |")
+    names = (
+        "**ours: knn** |",
+        "**ours: knn + cascade** |",
+        "Avengers-Pro |",
+        "LLMRouter kNN |",
+        "zero router |",
+        "oracle |",
+        "random mix |",
+    )
     assert all(f"\n| {name}" in page for name in names)
 
 
@@ -200,7 +217,7 @@ def test_the_figures_are_valid_json_with_latencies(out: Path) -> None:
     assert len(content["latency_ms"]) == 3
     assert all(ms > 0 for ms in content["latency_ms"].values())
     assert content["n_train"][0] + content["n_test"][0] == 200
-    assert [line["kind"] for line in content["frontiers"]] == ["ours", "published", "reference", "reference"]
+    assert [line["kind"] for line in content["frontiers"]] == ["ours", "ours", "published", "reference", "reference"]
 
 
 def test_our_artifact_and_the_figure_are_there(out: Path) -> None:

@@ -73,6 +73,12 @@ def test_plots_are_declared(project: Path) -> None:
     assert "reports_frontier_csv" in page
 
 
+def test_the_report_draws_the_learning_curve(project: Path) -> None:
+    page = (project / "reports" / "report.html").read_text()
+    assert '<img alt="learning curve"' in page
+    assert "<dt>learning curve</dt><dd>gap closed" in page
+
+
 def test_no_text_is_on_both_sides(project: Path) -> None:
     train, test = (set(pl.read_parquet(project / "data" / f"{part}.parquet")["prompt"]) for part in ("train", "test"))
     assert not train & test

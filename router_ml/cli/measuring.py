@@ -76,7 +76,7 @@ def evaluate(
         if report is not None:
             page = html_report(
                 evaluation,
-                workflow.figures(evaluation),
+                workflow.figures(evaluation, workflow.curve_of(router)),
                 title=f"{artifact.name} on {', '.join(p.name for p in traffic)}",
                 facts=workflow.report_facts(router, evaluation),
             )

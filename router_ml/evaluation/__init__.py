@@ -7,13 +7,14 @@ from router_ml.evaluation.calibration import CalibrationError, Reliability, brie
 from router_ml.evaluation.controls import Row, summary_table
 from router_ml.evaluation.figures import (
     confusion_figure,
+    curve_figure,
     draw_figures,
     frontier_figure,
     labels_figure,
     reliability_figure,
     to_png,
 )
-from router_ml.evaluation.frontier import Hull, Points, Sweep, constant, hull, points, sweep_bar, sweep_value
+from router_ml.evaluation.frontier import Hull, Played, Points, Sweep, constant, hull, points, sweep_bar, sweep_value
 from router_ml.evaluation.metrics import (
     FrontierMetrics,
     aiq,
@@ -39,6 +40,7 @@ __all__ = [
     "FrontierMetrics",
     "Hull",
     "Interval",
+    "Played",
     "Points",
     "Reliability",
     "RouterIntervals",
@@ -55,6 +57,7 @@ __all__ = [
     "constant",
     "cost_range",
     "cost_save",
+    "curve_figure",
     "draw_figures",
     "ece",
     "evaluate",

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from router_ml.errors import InputError
-from router_ml.evaluation.frontier import Sweep, check_choices
+from router_ml.evaluation.frontier import Routed
 from router_ml.evaluation.inputs import FloatArray, as_quality_and_cost
 from router_ml.evaluation.metrics import cost_range, gap_closed
 from router_ml.evaluation.resampling import drawn_weights, measure
@@ -101,7 +101,7 @@ class BootstrapResult:
 
 
 def paired_bootstrap(
-    sweeps: Mapping[str, Sweep],
+    sweeps: Mapping[str, Routed],
     quality: ArrayLike,
     cost_usd: ArrayLike,
     *,
@@ -112,7 +112,7 @@ def paired_bootstrap(
 
     Parameters
     ----------
-    sweeps : mapping of name to Sweep
+    sweeps : mapping of name to Sweep or Played
         One or more routers, over the same n prompts.
     quality, cost_usd : array-like [n, T]
         What was observed; n >= 2.
@@ -155,7 +155,7 @@ def paired_bootstrap(
     _check_request(sweeps, len(good), n_resamples)
     cost_range(price)
     for sweep in sweeps.values():
-        check_choices(sweep, good.shape)
+        sweep.check(good.shape)
     rng = np.random.default_rng(random_state)
     folds = [np.sort(fold) for fold in np.array_split(rng.permutation(len(good)), min(_FOLDS, len(good)))]
     width = 2 * len(folds) * sum(len(sweep.knob) for sweep in sweeps.values())
@@ -185,7 +185,7 @@ def paired_bootstrap(
     )
 
 
-def _check_request(sweeps: Mapping[str, Sweep], n: int, n_resamples: int) -> None:
+def _check_request(sweeps: Mapping[str, Routed], n: int, n_resamples: int) -> None:
     if not sweeps or ZERO_ROUTER in sweeps:
         raise InputError(f"got the sweeps {list(sweeps)}; needed at least one, none of them named {ZERO_ROUTER!r}.")
     if n < 2:

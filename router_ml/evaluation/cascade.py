@@ -12,41 +12,27 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from router_ml.errors import InputError
-from router_ml.evaluation.frontier import Hull, hull
+from router_ml.evaluation.bootstrap import paired_bootstrap
+from router_ml.evaluation.frontier import Played, Routed, hull_indices
 from router_ml.evaluation.inputs import FloatArray, as_quality_and_cost, as_table
 from router_ml.evaluation.knobs import default_lams
-from router_ml.evaluation.metrics import aiq, cost_range, gap_closed, oracle_hull, zero_router_hull
+from router_ml.evaluation.metrics import frontier_metrics
 
 __all__ = ["Cascade", "CascadeFigures", "cascade_figures", "simulate_cascade"]
 
 State = tuple[int, ...]
 
-_LEVEL = 0.95
-
 
 @dataclass(frozen=True, eq=False)
-class Cascade:
-    """What came of each prompt at each setting of the knob.
+class Cascade(Played):
+    """What came of each prompt at each setting of the knob, and how many tiers were asked for it.
 
     Attributes
     ----------
-    lam : array [S]
-        Quality that one USD is worth.
-    cost_usd, quality : array [S, n]
-        What all calls to a prompt cost together, and the quality of the answer used.
     n_calls : array [S, n]
-        Tiers that were asked.
     """
 
-    lam: FloatArray
-    cost_usd: FloatArray
-    quality: FloatArray
     n_calls: FloatArray
-
-    @property
-    def hull(self) -> Hull:
-        """What mixing the settings at random reaches."""
-        return hull(self.cost_usd.mean(axis=1), self.quality.mean(axis=1))
 
 
 @dataclass(frozen=True)
@@ -58,7 +44,7 @@ class CascadeFigures:
     aiq, gap_closed : float
         As of a router's frontier, by the same definitions.
     gain, gain_low, gain_high : float
-        `gap_closed` less that of the router alone, with its paired 95 % interval over prompts.
+        `gap_closed` less that of the router alone, cross-fitted, with its paired 95 % interval over prompts.
     caution : float
         The factor on the price of another call, fixed at training.
     points : tuple of (float, float, float, float)
@@ -135,35 +121,19 @@ def simulate_cascade(
 
 
 def cascade_figures(
-    cascade: Cascade, alone: Cascade, Q: ArrayLike, C: ArrayLike, *, caution: float, n_resamples: int, random_state: int
+    cascade: Cascade, alone: Routed, Q: ArrayLike, C: ArrayLike, *, caution: float, n_resamples: int, random_state: int
 ) -> CascadeFigures:
-    """Figures of a cascade, and of what it gains on the router `alone`, played on the same prompts.
-
-    Notes
-    -----
-    The hull picks settings on the prompts that measure them, for both alike.
-    """
-    good, price = as_quality_and_cost(Q, C)
-    plain = [_closed(c, good, price, None) for c in (cascade, alone)]
-    rng = np.random.default_rng(random_state)
-    n = len(good)
-    drawn = []
-    for _ in range(n_resamples):
-        weights = np.bincount(rng.integers(n, size=n), minlength=n) / n
-        drawn.append(_closed(cascade, good, price, weights)[1] - _closed(alone, good, price, weights)[1])
-    tail = (1 - _LEVEL) / 2
-    known = np.array(drawn)[np.isfinite(drawn)]
-    low, high = np.quantile(known, (tail, 1 - tail)).tolist() if len(known) else (float("nan"), float("nan"))
+    """Figures of a cascade, and of what it gains on the router `alone` on the same prompts; for `n_resamples` see `paired_bootstrap`."""
+    plain = frontier_metrics(cascade, Q, C)
+    policies = {"cascade": cascade, "alone": alone}
+    paired = paired_bootstrap(policies, Q, C, n_resamples=n_resamples, random_state=random_state)
+    gain = paired.difference("cascade", "alone").gap_closed
     cost, quality, calls = (t.mean(axis=1) for t in (cascade.cost_usd, cascade.quality, cascade.n_calls))
-    corners = [
-        int(np.flatnonzero((cost == x) & (quality == y))[0]) for x, y in zip(*_corners(cascade.hull), strict=True)
-    ]
-    points = tuple((float(cascade.lam[s]), float(cost[s]), float(quality[s]), float(calls[s])) for s in corners)
-    return CascadeFigures(*plain[0], plain[0][1] - plain[1][1], low, high, caution, points)
-
-
-def _corners(curve: Hull) -> tuple[list[float], list[float]]:
-    return curve.cost.tolist(), curve.quality.tolist()
+    points = tuple(
+        (float(cascade.knob[s]), float(cost[s]), float(quality[s]), float(calls[s]))
+        for s in hull_indices(cost, quality)
+    )
+    return CascadeFigures(plain.aiq, plain.gap_closed, gain.estimate, gain.low, gain.high, caution, points)
 
 
 def _play(
@@ -202,20 +172,3 @@ def _play(
             used[going] = t
             groups.append(((*asked, t), going))
     return cost, good[np.arange(n), used], calls
-
-
-def _closed(cascade: Cascade, good: FloatArray, price: FloatArray, weights: FloatArray | None) -> tuple[float, float]:
-    """AIQ and gap closed, on the prompts or on a resample of them."""
-    if weights is None:
-        curve = cascade.hull
-    else:
-        curve = hull(cascade.cost_usd @ weights, cascade.quality @ weights)
-        drawn = np.repeat(np.arange(len(good)), np.rint(weights * len(good)).astype(np.intp))
-        good, price = good[drawn], price[drawn]
-    try:
-        low, high = cost_range(price)
-    except InputError:
-        return float("nan"), float("nan")
-    reached = aiq(curve, low, high)
-    zero, oracle = aiq(zero_router_hull(good, price), low, high), aiq(oracle_hull(good, price), low, high)
-    return reached, gap_closed(reached, zero, oracle)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from router_ml.errors import InputError
-from router_ml.evaluation.frontier import Sweep, check_choices
+from router_ml.evaluation.frontier import Sweep
 from router_ml.evaluation.inputs import FloatArray, as_quality_and_cost
 from router_ml.evaluation.metrics import aiq, best_single, cost_range, oracle_hull, zero_router_hull
 
@@ -114,7 +114,7 @@ def choice_row(name: str, choice: ArrayLike, quality: FloatArray, cost: FloatArr
             f"the choice of {name!r} has shape {chosen.shape} and type {chosen.dtype}; "
             "needed one tier's index per prompt."
         )
-    check_choices(Sweep(np.zeros(1), chosen[None]), quality.shape)
+    Sweep(np.zeros(1), chosen[None]).check(quality.shape)
     at = np.arange(len(chosen))
     share = np.bincount(chosen, minlength=quality.shape[1]) / len(chosen)
     return Row(name, float(cost[at, chosen].mean()), float(quality[at, chosen].mean()), _as_share(share), note)

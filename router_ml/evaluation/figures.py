@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "confusion_figure",
+    "curve_figure",
     "draw_figures",
     "frontier_figure",
     "labels_figure",
@@ -129,6 +130,33 @@ def reliability_figure(calibration: Sequence[TierCalibration]) -> Figure:
         panel.grid(alpha=0.25)
     figure.supxlabel("predicted probability to meet the bar", fontsize=10)
     figure.supylabel("share that met it", fontsize=10)
+    return figure
+
+
+def curve_figure(points: Sequence[tuple[int, float]]) -> Figure:
+    """The learning curve: gap closed (0: the zero router, 1: the oracle) over the number of prompts, on a log axis.
+
+    Parameters
+    ----------
+    points : sequence of (int, float)
+        At least one; prompts and gap closed, by ascending prompts.
+    """
+    if not points:
+        raise InputError("got a learning curve without points; needed at least one.")
+    sizes, closed = zip(*points, strict=True)
+    figure = _figure(6.4, 3.6)
+    axes = figure.add_subplot()
+    axes.axhline(0, **_STYLES[ZERO_ROUTER])
+    axes.plot(sizes, closed, color="#0072B2", marker="o", linewidth=2.2)
+    for size, share in points:
+        axes.annotate(f"{share:.3f}", (size, share), (0, 8), textcoords="offset points", ha="center", fontsize=9)
+    axes.set_xscale("log")
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    axes.minorticks_off()
+    axes.margins(x=0.1, y=0.2)
+    axes.set(xlabel="prompts to learn from", ylabel="gap closed, held out")
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False, fontsize=9)
     return figure
 
 

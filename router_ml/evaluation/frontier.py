@@ -13,7 +13,19 @@ from router_ml.errors import InputError
 from router_ml.evaluation.inputs import FloatArray, IntArray, as_quality_and_cost, as_table
 from router_ml.evaluation.knobs import as_knob, default_lams, default_thresholds
 
-__all__ = ["Hull", "Points", "Sweep", "constant", "hull", "hull_indices", "points", "sweep_bar", "sweep_value"]
+__all__ = [
+    "Hull",
+    "Played",
+    "Points",
+    "Routed",
+    "Sweep",
+    "constant",
+    "hull",
+    "hull_indices",
+    "points",
+    "sweep_bar",
+    "sweep_value",
+]
 
 # Relative slack when two costs that are equal on paper were summed in a different order.
 REL_TOL = 1e-12
@@ -44,9 +56,65 @@ class Sweep:
                 "needed knob [S] and choices [S, n]. Pass one row of choices for each setting."
             )
 
+    def take(self, rows: NDArray[np.intp]) -> Sweep:
+        """The same of some prompts."""
+        return Sweep(self.knob, self.choices[:, rows])
+
+    def outcomes(self, quality: FloatArray, cost: FloatArray) -> Iterator[Points]:
+        """Cost and quality of each prompt, in blocks of settings [s, n] that stay within `_BLOCK` floats."""
+        columns = np.arange(len(quality))
+        block = max(1, _BLOCK // len(quality))
+        for first in range(0, len(self.choices), block):
+            chosen = self.choices[first : first + block]
+            yield Points(cost[columns, chosen], quality[columns, chosen])
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Refuse tables [n, T] of other prompts, or that lack a chosen tier."""
+        n, tiers = shape
+        _check_prompts(self.choices.shape[1], n)
+        if self.choices.min() < 0 or self.choices.max() >= tiers:
+            raise InputError(
+                f"the sweep chooses tiers {self.choices.min()} to {self.choices.max()}; needed 0 to {tiers - 1}. "
+                "Sweep predictions for the ladder that the tables have."
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Played:
+    """What came of each prompt at each setting of the knob, for a policy that may ask several tiers.
+
+    Attributes
+    ----------
+    knob : array [S]
+    cost_usd : array [S, n]
+        Of all calls to a prompt together.
+    quality : array [S, n]
+        Of the answer used.
+    """
+
+    knob: FloatArray
+    cost_usd: FloatArray
+    quality: FloatArray
+
+    def take(self, rows: NDArray[np.intp]) -> Played:
+        """The same of some prompts."""
+        return Played(self.knob, self.cost_usd[:, rows], self.quality[:, rows])
+
+    def outcomes(self, quality: FloatArray, cost: FloatArray) -> Iterator[Points]:  # noqa: ARG002  # as of a Sweep
+        """Cost and quality of each prompt [S, n]."""
+        yield Points(self.cost_usd, self.quality)
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Refuse tables of other prompts."""
+        _check_prompts(self.cost_usd.shape[1], shape[0])
+
+
+Routed = Sweep | Played
+"""A policy over n prompts, at each setting of its knob."""
+
 
 class Points(NamedTuple):
-    """Mean cost and mean quality per call at each knob setting: [S], or [B, S] for B rows of weights."""
+    """Cost and quality per call: means at each knob setting, [S], or [B, S] for B rows of weights."""
 
     cost: FloatArray
     quality: FloatArray
@@ -155,13 +223,12 @@ def sweep_bar(p_meets: ArrayLike, thresholds: ArrayLike | None = None) -> Sweep:
     return _with_cheapest_end(Sweep(grid, choices), end=0.0)
 
 
-def points(sweep: Sweep, quality: ArrayLike, cost_usd: ArrayLike, weights: ArrayLike | None = None) -> Points:
+def points(sweep: Routed, quality: ArrayLike, cost_usd: ArrayLike, weights: ArrayLike | None = None) -> Points:
     """The mean cost and mean quality per call of every setting of a sweep.
 
     Parameters
     ----------
-    sweep : Sweep
-        Choices [S, n].
+    sweep : Sweep or Played
     quality, cost_usd : array-like [n, T]
         What was observed.
     weights : array-like [B, n], optional
@@ -178,35 +245,22 @@ def points(sweep: Sweep, quality: ArrayLike, cost_usd: ArrayLike, weights: Array
         Shapes that don't fit, incomplete tables, or a choice that is no tier.
     """
     good, price = as_quality_and_cost(quality, cost_usd)
-    check_choices(sweep, good.shape)
+    sweep.check(good.shape)
     if weights is None:
-        return Points(*(np.concatenate([g.mean(axis=1) for g in _gathered(sweep, t)]) for t in (price, good)))
+        means = [(cost.mean(axis=1), reached.mean(axis=1)) for cost, reached in sweep.outcomes(good, price)]
+        return Points(*(np.concatenate(part) for part in zip(*means, strict=True)))
     rows = np.asarray(weights, dtype=np.float64)
     if rows.ndim != 2 or rows.shape[1] != len(good):
         raise InputError(f"weights has shape {rows.shape}; needed [B, {len(good)}], one row per resample.")
     totals = rows.sum(axis=1, keepdims=True)
     with np.errstate(invalid="ignore"):
-        return Points(*(weighted_sums(sweep, t, rows) / totals for t in (price, good)))
+        return Points(*(sums / totals for sums in weighted_sums(sweep, good, price, rows)))
 
 
-def weighted_sums(sweep: Sweep, table: FloatArray, weights: FloatArray) -> FloatArray:
-    """``sum_i weights[b, i] * table[i, choices[s, i]]`` as [B, S], by matrix products over blocks of settings."""
-    return np.concatenate([weights @ gathered.T for gathered in _gathered(sweep, table)], axis=1)
-
-
-def check_choices(sweep: Sweep, shape: tuple[int, ...]) -> None:
-    """Refuse a sweep over other prompts, or over tiers that the tables lack."""
-    n, tiers = shape
-    if sweep.choices.shape[1] != n:
-        raise InputError(
-            f"the sweep covers {sweep.choices.shape[1]} prompts and the tables {n}. "
-            "Sweep the predictions for the same prompts, in the same order."
-        )
-    if sweep.choices.min() < 0 or sweep.choices.max() >= tiers:
-        raise InputError(
-            f"the sweep chooses tiers {sweep.choices.min()} to {sweep.choices.max()}; needed 0 to {tiers - 1}. "
-            "Sweep predictions for the ladder that the tables have."
-        )
+def weighted_sums(sweep: Routed, quality: FloatArray, cost: FloatArray, weights: FloatArray) -> Points:
+    """Sums over the prompts, each times its weight [B, n], as [B, S]: matrix products over blocks of settings."""
+    sums = [(weights @ paid.T, weights @ reached.T) for paid, reached in sweep.outcomes(quality, cost)]
+    return Points(*(np.concatenate(part, axis=1) for part in zip(*sums, strict=True)))
 
 
 def hull(cost: ArrayLike, quality: ArrayLike) -> Hull:
@@ -266,12 +320,12 @@ def hull_indices(cost: FloatArray, quality: FloatArray) -> NDArray[np.intp]:
     return order[kept]
 
 
-def _gathered(sweep: Sweep, table: FloatArray) -> Iterator[FloatArray]:
-    """``table[i, choices[s, i]]`` in blocks [s, n] that stay within `_BLOCK` floats."""
-    columns = np.arange(table.shape[0])
-    block = max(1, _BLOCK // table.shape[0])
-    for first in range(0, len(sweep.choices), block):
-        yield table[columns, sweep.choices[first : first + block]]
+def _check_prompts(swept: int, n: int) -> None:
+    if swept != n:
+        raise InputError(
+            f"the sweep covers {swept} prompts and the tables {n}. "
+            "Sweep the predictions for the same prompts, in the same order."
+        )
 
 
 def _with_cheapest_end(sweep: Sweep, end: float) -> Sweep:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from router_ml.errors import InputError
-from router_ml.evaluation.frontier import REL_TOL, Hull, Sweep, hull, points
+from router_ml.evaluation.frontier import REL_TOL, Hull, Routed, hull, points
 from router_ml.evaluation.inputs import FloatArray, as_quality_and_cost
 from router_ml.evaluation.steps import upward_steps
 
@@ -51,7 +51,7 @@ class FrontierMetrics:
     high_usd: float
 
 
-def frontier_metrics(sweep: Sweep, quality: ArrayLike, cost_usd: ArrayLike) -> FrontierMetrics:
+def frontier_metrics(sweep: Routed, quality: ArrayLike, cost_usd: ArrayLike) -> FrontierMetrics:
     """All figures of a sweep on observed quality and cost [n, T]; see `FrontierMetrics`.
 
     Raises

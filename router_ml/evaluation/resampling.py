@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from router_ml.evaluation.frontier import Points, Sweep, hull_indices, weighted_sums
+from router_ml.evaluation.frontier import Points, Routed, Sweep, hull_indices, weighted_sums
 from router_ml.evaluation.inputs import FloatArray
 from router_ml.evaluation.metrics import best_of_means, path_area, path_cost
 from router_ml.evaluation.steps import Steps, upward_steps
@@ -50,7 +50,7 @@ def drawn_weights(rng: np.random.Generator, n: int, n_resamples: int, width: int
 
 
 def measure(
-    sweeps: Sequence[Sweep],
+    sweeps: Sequence[Routed],
     quality: FloatArray,
     cost: FloatArray,
     folds: Sequence[NDArray[np.intp]],
@@ -60,7 +60,7 @@ def measure(
 
     Parameters
     ----------
-    sweeps : sequence of R Sweeps
+    sweeps : sequence of R Sweeps or Played
     quality, cost : array [n, T]
     folds : sequence of K arrays of int
         They share out the prompts; K >= 2.
@@ -69,7 +69,7 @@ def measure(
     """
     n, tiers = quality.shape
     every_tier = Sweep(np.arange(tiers, dtype=np.float64), np.arange(tiers)[:, None].repeat(n, axis=1))
-    routers = [every_tier, *sweeps]
+    routers: list[Routed] = [every_tier, *sweeps]
     steps = upward_steps(quality, cost)
     start = Points(*(table[np.arange(n), steps.start] for table in (cost, quality)))
     routed, oracles = [], []
@@ -124,16 +124,11 @@ def out_of_fold(sums: Points, mass: FloatArray) -> Points | None:
 
 
 def _sums_by_fold(
-    sweep: Sweep, quality: FloatArray, cost: FloatArray, folds: Sequence[NDArray[np.intp]], weights: FloatArray
+    sweep: Routed, quality: FloatArray, cost: FloatArray, folds: Sequence[NDArray[np.intp]], weights: FloatArray
 ) -> Points:
     """Weighted sums [K, b, S] of cost and quality."""
-    own = [Sweep(sweep.knob, sweep.choices[:, fold]) for fold in folds]
-    return Points(
-        *(
-            np.stack([weighted_sums(s, t[fold], weights[:, fold]) for s, fold in zip(own, folds, strict=True)])
-            for t in (cost, quality)
-        )
-    )
+    sums = [weighted_sums(sweep.take(fold), quality[fold], cost[fold], weights[:, fold]) for fold in folds]
+    return Points(*(np.stack(part) for part in zip(*sums, strict=True)))
 
 
 def _figures(tiers: Points, paths: Sequence[Points | None]) -> FloatArray:

@@ -125,7 +125,7 @@ def _cascade(evaluation: Evaluation) -> list[Table]:
     note = (
         f"Start where the prompt says, ask another tier where the answer says; each call is paid for. gap_closed "
         f"{_percent(found.gap_closed)}, {_percent(found.gain)} more than the value policy alone (95 % interval "
-        f"{_percent(found.gain_low)} to {_percent(found.gain_high)}; all prompts, not cross-fitted)."
+        f"{_percent(found.gain_low)} to {_percent(found.gain_high)}; cross-fitted)."
     )
     return [Table("Cascade", ("lam", "USD/1,000 prompts", "quality", "calls a prompt"), rows, left=(), note=note)]
 

@@ -26,6 +26,7 @@ from router_ml.core.acceptance import CAUTION_KEY, N_FORM, N_SHARED, answer_feat
 from router_ml.core.text import bounded
 from router_ml.errors import InputError
 from router_ml.evaluation.cascade import simulate_cascade
+from router_ml.evaluation.frontier import hull, points
 from router_ml.evaluation.knobs import default_lams
 from router_ml.evaluation.metrics import aiq, cost_range
 from router_ml.learning.calibration import fit_platt
@@ -270,7 +271,7 @@ def _choose_caution(
 
     def height(caution: float) -> float:
         played = simulate_cascade(*expected, told, good, price, lams=lams, caution=caution)
-        return aiq(played.hull, low, high)
+        return aiq(hull(*points(played, good, price)), low, high)
 
     # One AIQ is noisy, and changes slowly with the caution: its neighbours tell, too.
     heights = np.pad([height(c) for c in _CAUTIONS], 1, mode="edge")

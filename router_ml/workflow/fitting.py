@@ -175,7 +175,7 @@ def fit(
         if trained.evaluation is not None:
             run.log_metrics(trained.evaluation.metrics(), prefix="cv/")
             if track:
-                run.log_figures(figures(trained.evaluation))
+                run.log_figures(figures(trained.evaluation, trained.curve))
         run.log_router(out)
     return FitResult(
         out,

@@ -17,8 +17,10 @@ from router_ml.core.policy import choose, choose_reference
 from router_ml.core.router import Router
 from router_ml.errors import TrafficError
 from router_ml.evaluation.cascade import cascade_figures, simulate_cascade
-from router_ml.evaluation.figures import draw_figures, to_png
+from router_ml.evaluation.figures import curve_figure, draw_figures, to_png
+from router_ml.evaluation.frontier import hull, points, sweep_value
 from router_ml.evaluation.summary import Evaluation, evaluate
+from router_ml.learning.curve import CurvePoint, curve_text
 from router_ml.traffic.labels import Bar, meets
 from router_ml.traffic.observations import Observations, observe, slices
 from router_ml.traffic.validate import MAX_REJECTS
@@ -29,7 +31,7 @@ __all__ = ["evaluate_router", "figures", "plot_tables", "report_facts"]
 logger = logging.getLogger(__name__)
 
 _RESAMPLES = 300
-"""Of the cascade's bootstrap at most: each builds a hull and an oracle anew."""
+"""Of the cascade's bootstrap at most."""
 
 
 def evaluate_router(
@@ -117,16 +119,25 @@ def _with_cascade(
     expected = prediction.quality, prediction.cost_usd
     caution = router.caution
     cascade = simulate_cascade(*expected, after, quality, cost, caution=caution)
-    alone = simulate_cascade(*expected, {}, quality, cost)
+    alone = sweep_value(*expected)
     figures = cascade_figures(
         cascade, alone, quality, cost, caution=caution, n_resamples=n_resamples, random_state=random_state
     )
-    return dataclasses.replace(evaluation, cascade=figures, hulls={**evaluation.hulls, "cascade": cascade.hull})
+    hulls = {**evaluation.hulls, "cascade": hull(*points(cascade, quality, cost))}
+    return dataclasses.replace(evaluation, cascade=figures, hulls=hulls)
 
 
-def figures(evaluation: Evaluation) -> dict[str, bytes]:
-    """All figures of an evaluation as PNG, by name."""
-    return {name: to_png(figure) for name, figure in draw_figures(evaluation).items()}
+def figures(evaluation: Evaluation, curve: Sequence[CurvePoint] = ()) -> dict[str, bytes]:
+    """All figures of an evaluation as PNG, by name, and of a learning curve, where there is one."""
+    drawn = draw_figures(evaluation)
+    if curve:
+        drawn["learning curve"] = curve_figure(curve)
+    return {name: to_png(figure) for name, figure in drawn.items()}
+
+
+def curve_of(router: Router) -> tuple[CurvePoint, ...]:
+    """The learning curve that was measured when the artifact was fitted; empty where there was none."""
+    return tuple(CurvePoint(*point) for point in router.metadata.provenance.get("learning_curve", ()))
 
 
 def report_facts(router: Router, evaluation: Evaluation) -> dict[str, str]:
@@ -150,8 +161,9 @@ def report_facts(router: Router, evaluation: Evaluation) -> dict[str, str]:
         **{
             key.replace("_", " "): str(value)
             for key, value in metadata.provenance.items()
-            if not isinstance(value, dict)
+            if not isinstance(value, (dict, list))
         },
+        **({"learning curve": f"gap closed {curve_text(curve)}"} if (curve := curve_of(router)) else {}),
     }
 
 

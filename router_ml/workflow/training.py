@@ -25,7 +25,7 @@ from router_ml.errors import InputError
 from router_ml.evaluation.summary import Evaluation, evaluate
 from router_ml.ladder import Ladder
 from router_ml.learning.acceptance import AcceptanceModel, Answers, fit_acceptance
-from router_ml.learning.curve import CurvePoint, curve_text, learning_curve
+from router_ml.learning.curve import CurvePoint, learning_curve
 from router_ml.learning.encoders import Encoder, load_encoder
 from router_ml.learning.export import InputTokens, Parity, export
 from router_ml.learning.inputs import Inputs, tokenize
@@ -369,10 +369,10 @@ def export_router(
     )
 
 
-def _why(trained: Trained) -> dict[str, str]:
-    why = {} if trained.reason is None else {"learner_chosen": trained.reason}
+def _why(trained: Trained) -> dict[str, Any]:
+    why: dict[str, Any] = {} if trained.reason is None else {"learner_chosen": trained.reason}
     if trained.curve:
-        why["learning_curve"] = f"gap_closed {curve_text(trained.curve)}"
+        why["learning_curve"] = trained.curve
     return why
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from router_ml.errors import InputError
+from router_ml.evaluation.bootstrap import paired_bootstrap
 from router_ml.evaluation.cascade import Cascade, cascade_figures, simulate_cascade
 from router_ml.evaluation.frontier import points, sweep_value
 from router_ml.evaluation.metrics import frontier_metrics
@@ -50,7 +51,7 @@ def test_states_of_more_answers_than_were_learned_go_by_the_last():
 
 def test_the_last_setting_is_the_cheapest_tier_alone():
     played = simulate_cascade(QUALITY, COST, TOLD, GOOD, COST)
-    assert (played.lam[-1], played.cost_usd[-1].tolist()) == (np.inf, [1.0] * 4)
+    assert (played.knob[-1], played.cost_usd[-1].tolist()) == (np.inf, [1.0] * 4)
 
 
 def test_figures_are_those_of_the_frontier_where_nothing_is_asked_twice(draw):
@@ -84,6 +85,21 @@ def test_a_table_of_other_prompts_is_refused():
         simulate_cascade(QUALITY, COST, {(0,): QUALITY[:2]}, GOOD, COST)
 
 
-def test_the_hull_is_of_the_means():
+def test_its_points_are_means_over_prompts():
     played = Cascade(np.array([1.0]), np.array([[1.0, 3.0]]), np.array([[0.0, 1.0]]), np.ones((1, 2)))
-    assert (played.hull.cost.tolist(), played.hull.quality.tolist()) == ([2.0], [0.5])
+    assert [part.tolist() for part in points(played, GOOD[:2], COST[:2])] == [[2.0], [0.5]]
+
+
+def test_other_prompts_than_were_played_are_refused():
+    played = simulate_cascade(QUALITY, COST, TOLD, GOOD, COST)
+    with pytest.raises(InputError, match="covers 4 prompts and the tables 2"):
+        points(played, GOOD[:2], COST[:2])
+
+
+def test_intervals_are_those_of_the_sweep_where_nothing_is_asked_twice(draw):
+    world = draw(np.random.default_rng(3), 200, 0.5)
+    swept = sweep_value(world.quality_hat, world.cost_hat, [0.0, 10.0, 100.0])
+    alone = simulate_cascade(world.quality_hat, world.cost_hat, {}, world.quality, world.cost, lams=[0.0, 10.0, 100.0])
+    policies = {"swept": swept, "played": alone}
+    found = paired_bootstrap(policies, world.quality, world.cost, n_resamples=20, random_state=0)
+    assert found.routers["played"].gap_closed.low == pytest.approx(found.routers["swept"].gap_closed.low)

@@ -11,6 +11,7 @@ from router_ml.evaluation import (
     Points,
     TierCalibration,
     confusion_figure,
+    curve_figure,
     draw_figures,
     evaluate,
     frontier_figure,
@@ -52,6 +53,17 @@ def test_the_cost_axis_is_log_only_over_a_wide_range(dearest, scale):
     figure = frontier([1e-4, 2e-4, 3e-4, dearest], [0.1, 0.2, 0.3, 0.4])
     assert figure.axes[0].get_xscale() == scale
     assert "USD per 1,000 calls" in figure.axes[0].get_xlabel()
+
+
+def test_the_learning_curve_names_each_size_and_its_figure():
+    axes = curve_figure([(100, -0.02), (300, 0.05), (7179, 0.1)]).axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["100", "300", "7,179"]
+    assert [text.get_text() for text in axes.texts] == ["-0.020", "0.050", "0.100"]
+
+
+def test_a_learning_curve_without_points_is_refused():
+    with pytest.raises(InputError, match="learning curve"):
+        curve_figure([])
 
 
 def test_a_free_tier_keeps_the_axis_linear():
