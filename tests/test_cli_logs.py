@@ -102,18 +102,66 @@ def test_a_dry_run_of_replay_says_what_it_would_cost(tmp_path: Path) -> None:
     assert not (tmp_path / "o.parquet").exists()
 
 
-def test_judge_fills_in_quality(tmp_path: Path) -> None:
+@pytest.fixture
+def answers(tmp_path: Path) -> Path:
+    """Traffic of three models whose answers are all "Yes." to 20 prompts, ``judge.yaml`` and right answers beside it: half of them "No."."""
     traffic = simulate(20, random_state=0).with_columns(quality=pl.lit(None, pl.Float64), response=pl.lit("Yes."))
+    traffic = traffic.with_columns(prompt_id=pl.col("prompt_id").rank("dense").cast(pl.String))
     traffic.write_parquet(tmp_path / "t.parquet")
-    references = traffic.select("prompt_id").unique().with_columns(answer=pl.lit("yes"))
-    references.write_parquet(tmp_path / "answers.parquet")
+    answer = pl.when(pl.col("prompt_id").cast(pl.Int64) > 10).then(pl.lit("no")).otherwise(pl.lit("yes"))
+    traffic.select("prompt_id").unique().with_columns(answer=answer).write_parquet(tmp_path / "answers.parquet")
     (tmp_path / "judge.yaml").write_text(
         "references: answers.parquet\nrules:\n  - {grader: normalised, reference: answer}\n", encoding="utf-8"
     )
-    done = run(
-        *("-q", "judge", tmp_path / "t.parquet", "--judge", tmp_path / "judge.yaml"),
-        *("--out", tmp_path / "judged.parquet", "--grades", tmp_path / "grades.parquet"),
-    )
+    return tmp_path / "t.parquet"
+
+
+def judge(answers: Path, *options: object) -> Result:
+    folder = answers.parent
+    return run("-q", "judge", answers, "--judge", folder / "judge.yaml", "--out", folder / "judged.parquet", *options)
+
+
+def test_judge_fills_in_quality(answers: Path, tmp_path: Path) -> None:
+    done = judge(answers, "--grades", tmp_path / "grades.parquet")
     assert done.exit_code == 0, done.output
-    assert pl.read_parquet(tmp_path / "judged.parquet")["quality"].mean() == 1
-    assert pl.read_parquet(tmp_path / "grades.parquet").height == traffic.height
+    assert pl.read_parquet(tmp_path / "judged.parquet")["quality"].mean() == 0.5
+    assert pl.read_parquet(tmp_path / "grades.parquet").height == pl.read_parquet(answers).height
+
+
+def test_judge_is_compared_with_peoples_labels(answers: Path, tmp_path: Path) -> None:
+    # People differ on one prompt. Its ids are digits, which a CSV doesn't tell from numbers.
+    quality = (pl.col("prompt_id").cast(pl.Int64) <= 11).cast(pl.Int64)
+    labels = pl.read_parquet(answers).select("prompt_id", "model", quality=quality)
+    labels.write_csv(tmp_path / "people.csv")
+
+    done = judge(answers, "--labels", tmp_path / "people.csv", "--json")
+
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["agreement"]["accuracy"]["value"] == 0.95
+    # A margin takes more labels than these, or a better judge; the rest is said all the same.
+    assert found["margin"] is None
+    assert "Label more" in found["no_margin"]
+
+
+@pytest.mark.parametrize(
+    "labels", ["prompt_id,model,quality\n1,nobody,1\n", "prompt_id,model,quality\n1,m,good\n", "a\n1\n"]
+)
+def test_what_was_judged_is_kept_though_the_labels_are_of_no_use(answers: Path, tmp_path: Path, labels: str) -> None:
+    (tmp_path / "people.csv").write_text(labels)
+
+    done = judge(answers, "--labels", tmp_path / "people.csv")
+
+    assert done.exit_code == 1
+    assert "label" in done.stderr
+    assert pl.read_parquet(tmp_path / "judged.parquet")["quality"].mean() == 0.5
+
+
+def test_rows_that_cannot_be_judged_are_listed_beside_the_output(answers: Path, tmp_path: Path) -> None:
+    table = pl.read_parquet(answers)
+    pl.concat([table, table.head(1).with_columns(prompt=pl.lit(""))]).write_parquet(answers)
+
+    done = judge(answers)
+
+    assert f"Left out, with the reasons: {tmp_path / 'judged.rejects.csv'}" in done.stdout
+    assert "prompt: got nothing" in (tmp_path / "judged.rejects.csv").read_text()

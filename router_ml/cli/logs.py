@@ -145,8 +145,7 @@ def ingest(
         return
     click.echo(ingested.card.to_text())
     click.echo(f"\n{ingested.result.summary()}\nTraffic: {out}")
-    if ingested.result.rejects is not None:
-        click.echo(f"Left out, with the reasons: {ingested.result.rejects}")
+    _echo_rejects(ingested.result.rejects)
 
 
 @click.command()
@@ -216,7 +215,7 @@ def replay(
         from router_ml.traffic.replay import replay as run
         from router_ml.workflow import read_traffic
 
-        table = read_traffic(traffic, max_rejects=max_rejects).traffic
+        read = read_traffic(traffic, max_rejects=max_rejects)
         ladder = Ladder.from_yaml(tiers)
         reached = [Endpoint()] * len(ladder) if endpoints is None else read_endpoints(endpoints, ladder)
         router = None if artifact is None else load_router(artifact)
@@ -229,17 +228,20 @@ def replay(
             random_state=seed,
         )
         if dry_run:
-            estimate = estimate_replay(table, ladder, reached, options=options, router=router)
+            estimate = estimate_replay(read.traffic, ladder, reached, options=options, router=router)
             click.echo(json.dumps(dataclasses.asdict(estimate)) if as_json else estimate.summary())
             return
         kept = journal or out.with_name(f"{out.stem}.journal.sqlite")
-        rows, report = run(table, ladder, reached, journal=kept, options=options, router=router)
+        rows, report = run(read.traffic, ladder, reached, journal=kept, options=options, router=router)
     with replacing(out) as temporary:
         rows.write_parquet(temporary)
+    rejects = read.write_rejects(out)
     if as_json:
-        click.echo(json.dumps({"out": str(out), "journal": str(kept), **dataclasses.asdict(report)}))
+        content = {"out": str(out), "journal": str(kept), "rejects": rejects and str(rejects)}
+        click.echo(json.dumps({**content, **dataclasses.asdict(report)}))
         return
     click.echo(f"{report.summary()}\nTraffic: {out}, not judged yet; journal: {kept}")
+    _echo_rejects(rejects)
 
 
 @click.command()
@@ -260,7 +262,13 @@ def replay(
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="People's qualities (prompt_id, model, quality), to compare the judge with.",
 )
-@click.option("--bar", default=0.8, show_default=True, type=click.FloatRange(0, 1), help="The bar of that comparison.")
+@click.option(
+    "--bar",
+    default=0.8,
+    show_default=True,
+    type=click.FloatRange(0, 1, min_open=True),
+    help="The bar of that comparison.",
+)
 @click.option("--grades", type=click.Path(dir_okay=False, path_type=Path), help="Write each grade, with its reason.")
 @ENCODER
 @MAX_REJECTS
@@ -293,9 +301,12 @@ def judge(
     not_an_input(out, traffic)
     with train_extra("judge"):
         from router_ml.traffic.judge import judge_traffic
-        from router_ml.workflow.judging import compare_with_people, embedding
+        from router_ml.workflow import read_traffic
+        from router_ml.workflow.judging import compare_with_people, embedding, read_labels
 
         ladder = read_ladder(tiers)
+        people = None if labels is None else read_labels(labels)
+        read = read_traffic(traffic, max_rejects=max_rejects)
         with tqdm(desc="judge", unit="answer", disable=not progress) as shown:
 
             def show(done: int, total: int, usd: float) -> None:
@@ -304,29 +315,36 @@ def judge(
                 shown.update(done - shown.n)
 
             result = judge_traffic(
-                list(traffic),
+                read.traffic,
                 config,
                 embed=embedding(encoder),
                 cache=cache,
                 max_usd=max_usd,
                 top_model=None if ladder is None else ladder.models[-1],
                 on_progress=show,
-                max_rejects=max_rejects,
             )
-        agreement = None if labels is None else compare_with_people(result, labels, bar=bar, random_state=seed)
-    with replacing(out) as temporary:
-        result.traffic.write_parquet(temporary)
-    if grades is not None:
-        with replacing(grades) as temporary:
-            result.grades.write_parquet(temporary)
+        # What was paid for is kept, whatever becomes of the comparison.
+        with replacing(out) as temporary:
+            result.traffic.write_parquet(temporary)
+        if grades is not None:
+            with replacing(grades) as temporary:
+                result.grades.write_parquet(temporary)
+        rejects = read.write_rejects(out)
+        agreement = None if people is None else compare_with_people(result, people, bar=bar, random_state=seed)
     if as_json:
-        content: dict[str, Any] = {"out": str(out), **result.to_dict()}
+        content: dict[str, Any] = {"out": str(out), "rejects": rejects and str(rejects), **result.to_dict()}
         click.echo(json.dumps(content | ({} if agreement is None else agreement.to_dict())))
         return
     click.echo(result.summary())
     if agreement is not None:
         click.echo(agreement.summary())
     click.echo(f"Traffic: {out}")
+    _echo_rejects(rejects)
+
+
+def _echo_rejects(path: Path | None) -> None:
+    if path is not None:
+        click.echo(f"Left out, with the reasons: {path}")
 
 
 def _pairs(option: str, texts: tuple[str, ...]) -> dict[str, str]:

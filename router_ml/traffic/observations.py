@@ -25,7 +25,7 @@ class Observations:
     prompt_id, prompt : array [n] of str
         Sorted by `prompt_id`.
     session_id, source, category : array [n] of str
-        Empty where not given.
+        Empty where not given. Prompts of one session stay together in every split (see `router_ml.traffic.split.keep_together`).
     quality, cost_usd, input_tokens, output_tokens, propensity : array [n, T]
         NaN where the tier was not tried, or the value not logged.
     response : array [n, T] of str or None

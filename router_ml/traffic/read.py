@@ -17,7 +17,7 @@ import polars as pl
 
 from router_ml.core.text import conversation_text
 from router_ml.errors import QueryError, TrafficError
-from router_ml.traffic.schema import REQUIRED, SCHEMA
+from router_ml.traffic.schema import EPOCH_UNITS, REQUIRED, SCHEMA
 
 __all__ = ["FILE", "REASON", "ROW", "find_files", "scan", "typed"]
 
@@ -113,12 +113,16 @@ def _cast(column: pl.Expr, got: pl.DataType, needed: pl.DataType) -> pl.Expr:
         return column
     if isinstance(needed, pl.Datetime):
         if got == pl.String:
-            # ISO 8601 with an offset, without one (then UTC), or a date alone. A format that polars guesses would take
+            # ISO 8601 with an offset, without one (then UTC), a date alone, without seconds, or PostgreSQL's offset "+00". A format that polars guesses would take
             # 03/04/2026 for the 3rd of April, and refuse a whole column for the first value's "Z".
-            completed = [column, column + "Z", column + "T00:00:00Z"]
+            completed = [column, column + "Z", column + "T00:00:00Z", column + ":00Z", column + ":00"]
             return pl.coalesce(
                 c.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False) for c in completed
             )
+        if got.is_numeric():
+            size = column.cast(pl.Float64)
+            unit = pl.coalesce(*(pl.when(size.abs() >= start).then(unit) for start, unit in EPOCH_UNITS), 1.0)
+            return (size / unit * 1e6).round().cast(pl.Int64, strict=False).cast(needed)
         if isinstance(got, pl.Datetime) and got.time_zone is None:
             return column.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
     if isinstance(needed, pl.Int64) and (got == pl.String or got.is_float()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-__all__ = ["REQUIRED", "SCHEMA"]
+__all__ = ["EPOCH_UNITS", "REQUIRED", "SCHEMA"]
 
 SCHEMA = pl.Schema(
     {
@@ -25,6 +25,10 @@ SCHEMA = pl.Schema(
     }
 )
 """Column names and types, in order."""
+
+EPOCH_UNITS = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3))
+"""Numbers from here on are times since 1970 in such parts of a second, smaller ones in seconds: as the next larger unit each would be
+the year 5138."""
 
 REQUIRED = ("prompt", "model")
 """Columns that every source has to bring; the others are null where it lacks them."""

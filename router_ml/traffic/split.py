@@ -1,29 +1,79 @@
-"""The split: by a hash of the prompt's text, whole sessions together, so that nothing is on both sides."""
+"""The split: by a hash of the prompt's text, sessions and near duplicates together, so that nothing is on both sides."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
-__all__ = ["connected_groups", "split_by_hash"]
+from router_ml.traffic.cleaning.duplicates import find_duplicates
+from router_ml.traffic.observations import Observations
+
+__all__ = ["MAX_GROUP_SHARE", "connected_groups", "keep_together", "split_by_hash"]
+
+MAX_GROUP_SHARE = 0.1
+"""Prompts that near duplicates join to more than this share of all have a template, or a greeting, in common: it will be asked again, and
+held out whole they would leave folds of very different sizes."""
+
+
+def keep_together(observations: Observations) -> Observations:
+    """The same prompts, their sessions joined where they hold near duplicates, so that a split by session keeps those together too.
+
+    Parameters
+    ----------
+    observations : Observations
+        Of n prompts.
+
+    Returns
+    -------
+    Observations
+        Its ``session_id`` is the smallest prompt id of all that belong together: through a session, or through texts that are equal or
+        nearly so (:func:`router_ml.traffic.cleaning.duplicates.find_duplicates`); empty for a prompt that stands alone.
+
+    Notes
+    -----
+    Where near duplicates would join more than `MAX_GROUP_SHARE` of the prompts, these are joined by sessions and equal texts alone.
+    """
+    ids = observations.prompt_id
+    frame = pl.DataFrame({"prompt_id": ids.tolist(), "prompt": observations.prompt.tolist()})
+    near = dict(find_duplicates(frame).groups.iter_rows())
+    apart = connected_groups(observations.prompt, observations.session_id)
+    together = _joined(_numbered([near[i] for i in ids.tolist()]), apart)
+    too_many = np.bincount(together)[together] > MAX_GROUP_SHARE * len(ids)
+    groups = np.where(too_many, together.max(initial=0) + 1 + apart, together)
+    _, first, place, sizes = np.unique(groups, return_index=True, return_inverse=True, return_counts=True)
+    # Prompts are sorted by id, so the first of a group has its smallest.
+    names = np.where(sizes > 1, ids[first], "")
+    return dataclasses.replace(observations, session_id=names[place])
 
 
 def connected_groups(prompts: NDArray[np.object_], sessions: NDArray[np.str_]) -> NDArray[np.intp]:
     """Number the groups of prompts that share a text or a session, directly or through others; shape [n]."""
+    n = len(prompts)
+    by_session = _numbered(sessions)
+    # A prompt without a session stands alone.
+    return _joined(_numbered(prompts), np.where(sessions == "", n + np.arange(n), by_session))
+
+
+def _numbered(names: NDArray[np.object_] | NDArray[np.str_] | list[str]) -> NDArray[np.intp]:
+    # As objects: numpy's own strings would each take as much memory as the longest.
+    numbers: NDArray[np.intp] = np.unique(np.asarray(names, dtype=np.object_), return_inverse=True)[1]
+    return numbers
+
+
+def _joined(first: NDArray[np.intp], second: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Number the groups of what shares a number in either, directly or through others; shape [n]."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    # As objects: numpy's own strings would each take as much memory as the longest.
-    _, by_text = np.unique(prompts.astype(np.object_), return_inverse=True)
-    _, by_session = np.unique(sessions, return_inverse=True)
-    n = len(prompts)
-    # Prompts, texts and sessions are the nodes; a prompt without a session stands alone.
-    in_session = np.flatnonzero(sessions != "")
-    rows = np.concatenate([np.arange(n), in_session])
-    columns = np.concatenate([n + by_text, 2 * n + by_session[in_session]])
-    graph = coo_array((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(3 * n, 3 * n))
+    # What is numbered, and the numbers of both kinds, are the nodes.
+    n, n_first = len(first), int(first.max(initial=-1)) + 1
+    n_nodes = n + n_first + int(second.max(initial=-1)) + 1
+    rows, columns = np.tile(np.arange(n), 2), np.concatenate([n + first, n + n_first + second])
+    graph = coo_array((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(n_nodes, n_nodes))
     _, component = connected_components(graph, directed=False)
     groups: NDArray[np.intp] = np.unique(component[:n], return_inverse=True)[1]
     return groups

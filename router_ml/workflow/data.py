@@ -18,10 +18,11 @@ from router_ml.traffic.ladders import resolve_ladder
 from router_ml.traffic.observations import Observations, observe
 from router_ml.traffic.read import find_files
 from router_ml.traffic.sample import simulate
-from router_ml.traffic.split import split_by_hash
+from router_ml.traffic.split import connected_groups, keep_together, split_by_hash
 from router_ml.traffic.validate import MAX_REJECTS, Validated, load_traffic
 
 __all__ = [
+    "MIN_GROUPS",
     "MIN_PROMPTS",
     "Prepared",
     "Split",
@@ -38,6 +39,9 @@ logger = logging.getLogger(__name__)
 MIN_PROMPTS = 20
 """Fewer judged prompts than this and cross-validation has nothing to say."""
 
+MIN_GROUPS = 10
+"""Fewer sessions than this and its folds are of very different sizes, or empty."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -50,15 +54,18 @@ class Prepared:
     notes : tuple of str
         What was done to get the ladder.
     observations : Observations
-        All prompts.
+        All prompts that are judged; what a split keeps together has one ``session_id`` (`router_ml.traffic.split.keep_together`).
     labels : DataFrame
         One row a prompt (`router_ml.traffic.labels.label`).
+    unjudged : Observations
+        All other prompts: the learner `distilled` learns from them, too.
     """
 
     ladder: Ladder
     notes: tuple[str, ...]
     observations: Observations
     labels: pl.DataFrame
+    unjudged: Observations
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +92,11 @@ def write_sample(path: Path, *, n_prompts: int, random_state: int) -> Path:
 
 
 def split_traffic(traffic: pl.DataFrame, ladder: Ladder | None, *, test_share: float, random_state: int) -> Split:
-    """Split by a hash of the prompt's text, whole sessions together."""
+    """Split by a hash of the prompt's text, sessions and near duplicates together."""
     resolved = resolve_ladder(traffic, ladder)
     for note in resolved.notes:
         logger.info(note)
-    seen = observe(traffic, resolved.ladder)
+    seen = keep_together(observe(traffic, resolved.ladder))
     test = split_by_hash(seen.prompt, seen.session_id, test_share=test_share, random_state=random_state)
     if test.all() or not test.any():
         raise TrafficError(
@@ -124,10 +131,17 @@ def prepare(traffic: pl.DataFrame, ladder: Ladder | None, bar: Bar) -> Prepared:
     labels, ladder, notes = label_traffic(traffic, ladder, bar)
     observations = observe(traffic, ladder)
     judged = np.asarray(~np.isnan(observations.quality).all(axis=1))
-    observations = observations.take(judged)
+    observations, unjudged = observations.take(judged), observations.take(~judged)
     if len(observations) < MIN_PROMPTS:
         raise TrafficError(
             f"There are {len(observations)} judged prompts; a router needs at least {MIN_PROMPTS} to learn from, better 1,000."
+        )
+    observations = keep_together(observations)
+    n_groups = len(np.unique(connected_groups(observations.prompt, observations.session_id)))
+    if n_groups < MIN_GROUPS:
+        raise TrafficError(
+            f"The {len(observations)} judged prompts belong to {n_groups} session(s); cross-validation keeps sessions whole, so it needs "
+            f"at least {MIN_GROUPS}. Leave session_id empty where it names no conversation."
         )
     only = set(labels["label"].to_list())
     if len(only) == 1 and None not in only:
@@ -138,7 +152,7 @@ def prepare(traffic: pl.DataFrame, ladder: Ladder | None, bar: Bar) -> Prepared:
         raise TrafficError(
             f"With the bar at {bar.value:g} ({bar.kind}) every prompt has the label {name!r}, so there is nothing to learn: {what}."
         )
-    return Prepared(ladder, notes, observations, labels)
+    return Prepared(ladder, notes, observations, labels, unjudged)
 
 
 def hash_files(paths: Sequence[str | Path]) -> str:

@@ -216,6 +216,8 @@ DATES = {
     "2026-01-02 03:04:05": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
     "2026-01-02T03:04:05.25Z": datetime(2026, 1, 2, 3, 4, 5, 250_000, tzinfo=UTC),
     "2026-01-02": datetime(2026, 1, 2, tzinfo=UTC),
+    "2026-01-02T03:04": datetime(2026, 1, 2, 3, 4, tzinfo=UTC),
+    "2026-01-02 03:04:05.25+02": datetime(2026, 1, 2, 1, 4, 5, 250_000, tzinfo=UTC),
 }
 
 
@@ -233,6 +235,16 @@ def test_dates_of_several_forms_may_stand_in_one_column(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["yesterday", "03/04/2026"])
 def test_dates_that_are_not_iso_8601_get_a_reason_not_a_guess(tmp_path: Path, text: str) -> None:
     assert read_one(tmp_path, created_at=text)[REASON] == f"created_at: got '{text}', needed a date and time"
+
+
+@pytest.mark.parametrize(
+    "epoch", [1_767_323_045.25, 1_767_323_045_250, 1_767_323_045_250_000, 1_767_323_045_250_000_000]
+)
+def test_numbers_in_parquet_are_epochs_in_the_unit_of_their_size(tmp_path: Path, epoch: float) -> None:
+    pl.DataFrame({"prompt": ["p"], "model": ["m"], "created_at": [epoch]}).write_parquet(tmp_path / "a.parquet")
+
+    expected = datetime(2026, 1, 2, 3, 4, 5, 250_000, tzinfo=UTC)
+    assert scan([tmp_path / "a.parquet"]).collect()["created_at"][0] == expected
 
 
 def test_naive_parquet_times_are_utc(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ _ROUNDS = 32
 _COMMON_SHARE = 0.05
 _COMMON_TEXTS = 50
 _COMMON_SAMPLE = 5000
+_LOW_BITS = 0xFFFF
 
 
 def shingles(texts: Sequence[str]) -> tuple[NDArray[np.uint64], NDArray[np.intp]]:
@@ -113,10 +114,16 @@ def _common_shingles(texts: Sequence[str], random_state: int) -> NDArray[np.uint
 
 
 def _is_in(values: NDArray[np.uint64], ordered: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    found = np.zeros(len(values), dtype=bool)
     if not len(ordered):
-        return np.zeros(len(values), dtype=bool)
-    place = np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)
-    return np.asarray(ordered[place] == values)
+        return found
+    # Most values differ from all in their low bits already, which takes a tenth of a search's time to see.
+    low = np.zeros(_LOW_BITS + 1, dtype=bool)
+    low[ordered & _LOW_BITS] = True
+    rows = np.flatnonzero(low[values & _LOW_BITS])
+    place = np.minimum(np.searchsorted(ordered, values[rows]), len(ordered) - 1)
+    found[rows] = ordered[place] == values[rows]
+    return found
 
 
 def n_band_rows(threshold: float) -> int:

@@ -1,7 +1,7 @@
-"""What a request asked and a response answered, in the shapes of OpenAI's and Anthropic's APIs.
+"""What a request asked and a response answered, in the shapes of OpenAI's, Anthropic's and Google's APIs.
 
 Known: chat completions (``messages``, ``choices``), responses (``input``, ``output``), completions (``prompt``, ``choices[].text``),
-messages (``system`` and ``messages``, ``content``).
+Anthropic's messages (``system`` and ``messages``, ``content``), and Gemini's (``contents``, ``candidates``).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def call_row(
         If there is no prompt, or the feedback isn't on its scale.
     """
     failure = failure or failure_of(response)
-    names = [request.get("model"), response.get("model")]
+    names = [request.get("model"), first(response.get("model"), response.get("modelVersion"))]
     session = first(at(request, "metadata", "session_id"), at(response, "metadata", "session_id"))
     row: dict[str, Any] = {
         "prompt": None,
@@ -61,7 +61,7 @@ def call_row(
     ):
         raise SkippedError("an answer that is no text (an embedding, an image, a moderation)")
     places = (*feedback, request.get("metadata"), response.get("metadata"), response)
-    input_tokens, output_tokens = tokens_of(response.get("usage"))
+    input_tokens, output_tokens = tokens_of(first(response.get("usage"), response.get("usageMetadata")))
     return {
         **row,
         "prompt": prompt_of(request),
@@ -102,6 +102,9 @@ def prompt_of(request: Record) -> str | Sequence[Any]:
         if isinstance(asked, str):
             return [*instructions, {"role": "user", "content": asked}]
         return [*instructions, *(message for item in asked for message in _messages_of_item(item))]
+    contents = unpacked(request.get("contents"))
+    if isinstance(contents, str | list) and contents:
+        return _of_gemini(contents, first(request.get("systemInstruction"), request.get("system_instruction")))
     if isinstance(prompt, list) and len(prompt) == 1:
         prompt = prompt[0]
     if isinstance(prompt, str):
@@ -111,15 +114,34 @@ def prompt_of(request: Record) -> str | Sequence[Any]:
 
 def answer_of(response: Record) -> str | None:
     """What was answered, calls of tools as ``name(arguments)``; None where there is nothing."""
-    choice = at(response, "choices", 0)
+    candidate, choice = at(response, "candidates", 0, "content", "parts"), at(response, "choices", 0)
+    if isinstance(candidate, list):
+        return _of_candidate(candidate)
     if isinstance(choice, Mapping):
-        message = choice.get("message")
-        if not isinstance(message, Mapping):
-            return text(choice.get("text"))
-        return _rendered(first(message.get("content"), message.get("refusal")), message.get("tool_calls"))
+        return _of_choice(choice)
     parts = response.get("output") if isinstance(response.get("output"), list) else response.get("content")
-    if not isinstance(parts, list):
-        return text(parts)
+    return _of_parts(parts) if isinstance(parts, list) else text(parts)
+
+
+def _of_candidate(parts: Sequence[Any]) -> str | None:
+    told = [part for part in parts if at(part, "thought") is not True]
+    calls = [call for call in (at(part, "functionCall") for part in told) if isinstance(call, Mapping)]
+    named = [{"name": call.get("name"), "arguments": call.get("args")} for call in calls]
+    return _rendered([part for part in told if isinstance(at(part, "text"), str)], named)
+
+
+def _of_choice(choice: Record) -> str | None:
+    # Helicone writes a streamed answer as one delta.
+    message = first(choice.get("message"), choice.get("delta"))
+    if not isinstance(message, Mapping):
+        return text(choice.get("text"))
+    # Before there were tools, there was one function.
+    calls = message.get("tool_calls") or [c for c in [message.get("function_call")] if c]
+    return _rendered(first(message.get("content"), message.get("refusal")), calls)
+
+
+def _of_parts(parts: Sequence[Any]) -> str | None:
+    """Of Anthropic's content, or the items of the responses API."""
     found: list[Any] = []
     calls = []
     for part in parts:
@@ -134,12 +156,18 @@ def answer_of(response: Record) -> str | None:
 
 
 def tokens_of(usage: Any) -> tuple[Any, Any]:
-    """Input and output tokens; Anthropic counts what it read from and wrote to its cache apart."""
+    """Input and output tokens; Anthropic's ``input_tokens`` leave out what it read from and wrote to its cache."""
     usage = mapping(usage)
-    cached = [usage.get("cache_read_input_tokens"), usage.get("cache_creation_input_tokens")]
-    n_input = first(usage.get("prompt_tokens"), usage.get("input_tokens"))
-    if isinstance(n_input, int):
-        n_input += sum(n for n in cached if isinstance(n, int))
+    if "promptTokenCount" in usage:
+        told = [usage.get("candidatesTokenCount"), usage.get("thoughtsTokenCount")]
+        counts = [n for n in told if isinstance(n, int)]
+        return usage["promptTokenCount"], sum(counts) if counts else None
+    n_input = usage.get("prompt_tokens")
+    if blank(n_input):
+        n_input = usage.get("input_tokens")
+        cached = [usage.get("cache_read_input_tokens"), usage.get("cache_creation_input_tokens")]
+        if isinstance(n_input, int):
+            n_input += sum(n for n in cached if isinstance(n, int))
     return n_input, first(usage.get("completion_tokens"), usage.get("output_tokens"))
 
 
@@ -155,6 +183,19 @@ def _refusal_as_text(part: Any) -> Any:
 
 def _system(content: Any) -> list[Record]:
     return [] if blank(content) or content == [] else [{"role": "system", "content": content}]
+
+
+def _of_gemini(contents: str | Sequence[Any], system: Any) -> list[Any]:
+    """Contents as messages: of the model's the role is called otherwise, and what is said stands in parts."""
+    items = [{"parts": [{"text": contents}]}] if isinstance(contents, str) else contents
+    roles = {"model": "assistant", "function": "tool"}
+    messages = [
+        {"role": roles.get(str(at(item, "role")), "user"), "content": at(item, "parts")}
+        if isinstance(item, Mapping)
+        else {"role": "user", "content": item}
+        for item in items
+    ]
+    return [*_system(at(system, "parts")), *messages]
 
 
 def _messages_of_item(item: Any) -> list[Any]:

@@ -10,11 +10,12 @@ from typing import Any
 import orjson
 
 from router_ml.errors import TrafficError
+from router_ml.traffic.schema import EPOCH_UNITS
 
 __all__ = ["at", "blank", "decode", "elapsed_ms", "first", "lookup", "mapping", "number", "text", "unpacked", "utc"]
 
-_MILLISECONDS_FROM = 1e11
-"""Epoch times from here on are in milliseconds: as seconds this is the year 5138."""
+_SECONDS_FROM = 1e8
+"""Digits of less than this are no epoch but a date, such as 20260501: as seconds this is the year 1973."""
 
 
 def decode(line: bytes | str) -> Any:
@@ -105,11 +106,11 @@ def text(value: Any) -> str | None:
 
 
 def utc(value: Any) -> str | None:
-    """A time as ISO 8601 text: epoch seconds or milliseconds are converted, text is left as it is."""
+    """A time as ISO 8601 text: an epoch in seconds, milliseconds, microseconds or nanoseconds is converted, text is left as it is."""
     seconds = number(value)
-    if seconds is None:
+    if seconds is None or (isinstance(value, str) and abs(seconds) < _SECONDS_FROM):
         return text(value)
-    seconds = seconds / 1000 if abs(seconds) >= _MILLISECONDS_FROM else seconds
+    seconds /= next((unit for start, unit in EPOCH_UNITS if abs(seconds) >= start), 1)
     try:
         return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)).isoformat()
     except (OverflowError, ValueError):

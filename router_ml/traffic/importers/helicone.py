@@ -17,9 +17,11 @@ from collections.abc import Iterable, Sequence
 from router_ml.traffic.importers.base import Importer, ImportOptions, Record, Row, SkippedError
 from router_ml.traffic.importers.chat import call_row, failure_of
 from router_ml.traffic.importers.fields import first, mapping, utc
+from router_ml.traffic.importers.streams import body_of
 
 __all__ = ["HELICONE"]
 
+_ANSWERED = ("choices", "content", "output")
 _NO_TEXT = ("/embeddings", "/images", "/moderations", "/audio")
 
 
@@ -34,7 +36,9 @@ def _parse(record: Record, options: ImportOptions, kept: Sequence[Record]) -> It
     path = record.get("request_path")
     if isinstance(path, str) and any(name in path for name in _NO_TEXT):
         raise SkippedError("an answer that is no text (an embedding, an image, a moderation)")
-    request, response = mapping(record.get("request_body")), mapping(record.get("response_body"))
+    request, response = mapping(record.get("request_body")), body_of(record.get("response_body"))
+    if not any(key in response for key in _ANSWERED):
+        response = {**response, **body_of(response.get("streamed_data"))}
     properties = {**mapping(record.get("request_properties")), **mapping(record.get("properties"))}
     scores = {name: _score(value) for name, value in mapping(record.get("scores")).items()}
     row = call_row(

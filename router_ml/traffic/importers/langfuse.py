@@ -21,6 +21,7 @@ from typing import Any
 from router_ml.traffic.importers.base import Importer, ImportOptions, Join, Record, Row, SkippedError
 from router_ml.traffic.importers.chat import call_row
 from router_ml.traffic.importers.fields import at, blank, elapsed_ms, first, mapping, number, text, unpacked, utc
+from router_ml.traffic.importers.streams import body_of
 
 __all__ = ["LANGFUSE"]
 
@@ -137,6 +138,8 @@ def _request(asked: Any, as_text: Any) -> Record:
 
 def _response(answered: Any) -> Record:
     if isinstance(answered, list):
+        if at(answered, 0, "object") == "chat.completion.chunk":
+            return body_of(answered)
         if at(answered, 0, "type") in ("message", "function_call", "reasoning"):  # the responses API's
             return {"output": answered}
         answered = answered[-1] if at(answered, -1, "role") else text(answered)

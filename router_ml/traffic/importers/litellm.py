@@ -29,6 +29,7 @@ from router_ml.traffic.importers.base import Found, Importer, ImportOptions, Rec
 from router_ml.traffic.importers.chat import call_row
 from router_ml.traffic.importers.fields import elapsed_ms, first, mapping, unpacked, utc
 from router_ml.traffic.importers.reading import MAX_RECORD_BYTES
+from router_ml.traffic.importers.streams import body_of
 
 __all__ = ["LITELLM"]
 
@@ -104,7 +105,7 @@ def _request(record: Record) -> Record:
 
 def _response(record: Record) -> Record:
     response = unpacked(record.get("response"))
-    return {"content": response} if isinstance(response, str) else mapping(response)
+    return body_of(response) or ({"content": response} if isinstance(response, str) else {})
 
 
 def _usable(prompt: Any) -> str:

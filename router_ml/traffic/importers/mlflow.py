@@ -25,6 +25,7 @@ from router_ml.errors import MissingExtraError, TrafficError
 from router_ml.traffic.importers.base import Found, Importer, ImportOptions, Record, Row, SkippedError
 from router_ml.traffic.importers.chat import call_row
 from router_ml.traffic.importers.fields import at, decode, elapsed_ms, first, mapping, number, utc
+from router_ml.traffic.importers.streams import body_of
 
 __all__ = ["MLFLOW"]
 
@@ -84,7 +85,7 @@ def _bodies(span: Record) -> tuple[Record, Record]:
     generated = at(answered, "generations", 0, 0)  # LangChain's
     if isinstance(generated, Mapping):
         answered = first(generated.get("text"), at(generated, "message", "content"))
-    response = answered if isinstance(answered, Mapping) else {"content": answered}
+    response = answered if isinstance(answered, Mapping) else body_of(answered) or {"content": answered}
     if not any(key in response for key in ("choices", "content", "output", "data")) and at(response, "role"):
         response = {"choices": [{"message": response}]}
     return request, response

@@ -4,8 +4,9 @@ Records that are read, in any order and in any number of files:
 
 - a completion (of ``GET /v1/chat/completions``) that holds its ``messages``, or whose messages (of ``GET
   /v1/chat/completions/{id}/messages``) stand elsewhere in the files: their ids are the completion's and ``-0``, ``-1`` ...;
-- ``{"request": ..., "response": ...}``, the bodies of a call, or objects that hold them as ``body``. Beside them the traffic table's own
-  columns may stand (``latency_ms``, ``cost_usd``, ``session_id``, ``created_at``, ``category`` ...).
+- ``{"request": ..., "response": ...}``, the bodies of a call, or objects that hold them as ``body``; of a streamed answer the chunks, and
+  where only texts were logged, the prompt (or its messages) and the answer. Beside them the traffic table's own columns may stand
+  (``model``, ``latency_ms``, ``cost_usd``, ``session_id``, ``created_at``, ``category`` ...).
 
 Either may come in pages, ``{"object": "list", "data": [...]}``.
 
@@ -18,25 +19,18 @@ https://platform.openai.com/docs/api-reference/chat/getMessages
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from router_ml.errors import TrafficError
 from router_ml.traffic.importers.base import Importer, ImportOptions, Join, Record, Row
 from router_ml.traffic.importers.chat import call_row, failure_of, with_extras
-from router_ml.traffic.importers.fields import at, first, mapping
+from router_ml.traffic.importers.fields import at, first, mapping, unpacked, utc
+from router_ml.traffic.importers.streams import body_of
+from router_ml.traffic.schema import SCHEMA
 
 __all__ = ["OPENAI_STORED", "parse_pair"]
 
-_EXTRAS = (
-    "prompt_id",
-    "latency_ms",
-    "cost_usd",
-    "session_id",
-    "created_at",
-    "propensity",
-    "source",
-    "category",
-    "quality",
-)
+_EXTRAS = tuple(name for name in SCHEMA if name not in ("prompt", "response"))
 
 
 def _unpack(record: Record) -> Iterable[Record]:
@@ -80,11 +74,25 @@ def _parse(record: Record, options: ImportOptions, kept: Sequence[Record]) -> It
 
 def parse_pair(record: Record, options: ImportOptions) -> Row:
     """The row of ``{"request": ..., "response": ...}``; raises as `call_row` does."""
-    request, response = mapping(record.get("request")), mapping(record.get("response"))
-    asked, answered = (mapping(side["body"]) if "body" in side else side for side in (request, response))
+    request, response = _asked(record.get("request")), _answered(record.get("response"))
+    asked = _asked(request["body"]) if "body" in request else request
+    answered = _answered(response["body"]) if "body" in response else response
     failure = failure_of(answered, first(response.get("status_code"), record.get("status_code")))
     row = call_row(asked, answered, options, feedback=(record, record.get("metadata")), failure=failure)
-    return with_extras(row, record, _EXTRAS)
+    return with_extras(row, {**record, "created_at": utc(record.get("created_at"))}, _EXTRAS)
+
+
+def _asked(request: Any) -> Record:
+    request = unpacked(request)
+    return (
+        {"messages" if isinstance(request, list) else "prompt": request}
+        if isinstance(request, list | str)
+        else mapping(request)
+    )
+
+
+def _answered(response: Any) -> Record:
+    return body_of(response) or ({"content": response} if isinstance(response, str) else {})
 
 
 OPENAI_STORED = Importer(

@@ -1,7 +1,8 @@
 """Any table, as CSV, Parquet or JSON lines, with a mapping of its columns to the traffic table's.
 
 A column that isn't mapped is looked for under the traffic table's own name. Names may be dotted paths into objects. A prompt may be
-text, a list of chat messages, or such a list as JSON in a string. Times are ISO 8601, or seconds or milliseconds since 1970.
+text, a list of chat messages, or such a list as JSON in a string. Times are ISO 8601, or seconds since 1970, or thousandths,
+millionths or billionths of them.
 """
 
 from __future__ import annotations

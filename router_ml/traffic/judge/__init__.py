@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from router_ml.traffic.judge.agreement import Agreement, agree_with_labels, agreement
+from router_ml.traffic.judge.agreement import Agreement, agree_with_labels, agreement, labelled_answers
 from router_ml.traffic.judge.config import JudgeConfig, Rule
 from router_ml.traffic.judge.grading import Grade, Grader, Item, Means
 from router_ml.traffic.judge.judging import judge_traffic
@@ -28,6 +28,7 @@ __all__ = [
     "agreement",
     "build_grader",
     "judge_traffic",
+    "labelled_answers",
     "margin_from_labels",
     "margin_from_votes",
     "position_bias",

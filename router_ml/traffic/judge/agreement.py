@@ -13,7 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from router_ml.errors import InputError, TrafficError
 from router_ml.traffic.judge.shares import Share, share
 
-__all__ = ["Agreement", "Estimate", "agree_with_labels", "agreement", "cohen_kappa"]
+__all__ = ["Agreement", "Estimate", "agree_with_labels", "agreement", "cohen_kappa", "labelled_answers"]
+
+_KEYS = ("prompt_id", "model")
 
 _LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _MAX_LEVELS = 11
@@ -204,20 +206,40 @@ def agree_with_labels(judged: pl.DataFrame, labels: pl.DataFrame, *, bar: float,
     Raises
     ------
     TrafficError
-        If a column is missing, or fewer than two answers stand in both.
+        As :func:`labelled_answers` does.
     """
-    keys = ["prompt_id", "model"]
+    both = labelled_answers(judged, labels)
+    return agreement(both["quality"], both["human"], bar=bar, prompts=both["prompt_id"].to_list(), **options)
+
+
+def labelled_answers(judged: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
+    """The answers that both have a quality of, sorted: ``prompt_id``, ``model``, ``quality`` (the judge's), ``human`` (people's mean).
+
+    Parameters
+    ----------
+    judged, labels : DataFrame
+        As for :func:`agree_with_labels`.
+
+    Raises
+    ------
+    TrafficError
+        If a column is missing, a label is no number, or fewer than two answers stand in both.
+    """
     for what, frame in (("judged traffic", judged), ("labels", labels)):
-        missing = [c for c in [*keys, "quality"] if c not in frame.columns]
+        missing = [c for c in [*_KEYS, "quality"] if c not in frame.columns]
         if missing:
             raise TrafficError(f"The {what} lack(s) the column(s) {missing}; they have {frame.columns}.")
-    human = labels.group_by(keys).agg(pl.col("quality").cast(pl.Float64).mean().alias("human"))
-    both = judged.select(*keys, "quality").join(human, on=keys, how="inner").drop_nulls().sort(keys)
+    try:
+        typed = labels.select(pl.col(_KEYS).cast(pl.String), human=pl.col("quality").cast(pl.Float64))
+    except pl.exceptions.PolarsError as exc:
+        raise TrafficError(f"The labels aren't ids and numbers in [0, 1]: {exc!s:.300}") from exc
+    human = typed.group_by(_KEYS).agg(pl.col("human").mean())
+    both = judged.select(*_KEYS, "quality").join(human, on=_KEYS, how="inner").drop_nulls().sort(_KEYS)
     if both.height < 2:
         raise TrafficError(
             f"{both.height} answers have both a judge's quality and a label; label at least two (some hundred, for narrow intervals) of the judged ones, by prompt_id and model."
         )
-    return agreement(both["quality"], both["human"], bar=bar, prompts=both["prompt_id"].to_list(), **options)
+    return both
 
 
 def _check(judge: FloatArray, human: FloatArray, bar: float) -> None:

@@ -9,9 +9,13 @@ from router_ml.core.text import conversation_text
 __all__ = ["chat_messages", "lacks_parts"]
 
 _TURN = re.compile(r"(?:\A|\n\n)(system|developer|user|assistant|tool|function): ")
-_PART = re.compile(
-    r"^\[(?:image_url|input_image|input_audio|audio|file|input_file|video_url|video|image)\]$", re.MULTILINE
+_PARTS = (
+    *("image_url", "input_image", "input_audio", "audio", "file", "input_file", "video_url", "video", "image"),
+    *("document", "tool_use", "tool_result", "blob", "uri", "part"),
 )
+"""What OpenAI, Anthropic and OpenTelemetry call parts that aren't text; ``part`` is one that had no name."""
+
+_PART = re.compile(rf"^(?:\w+: )?\[(?:{'|'.join(_PARTS)})\]$", re.MULTILINE)
 
 
 def chat_messages(prompt: str) -> list[dict[str, str]]:

@@ -52,6 +52,29 @@ FUNCTION_CALL = {"type": "function_call", "call_id": "c1", "name": "add", "argum
         pytest.param(chat({"content": "Ho"}), "Ho", id="chat"),
         pytest.param(chat({"content": None, "tool_calls": [CALL]}), 'add({"a": 1})', id="tool call"),
         pytest.param(chat({"content": "Wait", "tool_calls": [CALL]}), 'Wait\nadd({"a": 1})', id="text and tool call"),
+        pytest.param(
+            chat({"content": None, "function_call": CALL["function"]}),
+            'add({"a": 1})',
+            id="function call, before tools",
+        ),
+        pytest.param(
+            {
+                "candidates": [
+                    {
+                        "content": {
+                            "parts": [
+                                {"text": "hm", "thought": True},
+                                {"text": "Ho"},
+                                {"functionCall": {"name": "add", "args": {"a": 1}}},
+                            ]
+                        }
+                    }
+                ]
+            },
+            'Ho\nadd({"a": 1})',
+            id="Gemini's candidates",
+        ),
+        pytest.param({"choices": [{"delta": {"content": "Ho"}}]}, "Ho", id="delta, as Helicone writes a stream"),
         pytest.param(chat({"content": None, "refusal": "No."}), "No.", id="refusal"),
         pytest.param(chat({"content": ""}), None, id="nothing"),
         pytest.param(response([message_item(TEXT, TEXT)]), "Ho\nHo", id="responses"),
@@ -111,6 +134,20 @@ BOTH = "system: Be brief.\n\nuser: Hi"
             'user: Hi\n\nassistant: add({"a": 1})\n\ntool: 2',
             id="input items with tools",
         ),
+        pytest.param(
+            {
+                "contents": [{"role": "user", "parts": [{"text": "Hi"}]}],
+                "systemInstruction": {"parts": [{"text": "Be brief."}]},
+            },
+            BOTH,
+            id="Gemini's contents",
+        ),
+        pytest.param(
+            {"contents": ["Hi", {"role": "model", "parts": [{"text": "Ho"}, {"inlineData": {}}]}]},
+            "user: Hi\n\nassistant: Ho\n[part]",
+            id="Gemini's contents of several turns",
+        ),
+        pytest.param({"contents": "Hi"}, "Hi", id="Gemini's contents as text"),
         pytest.param({"prompt": "Hi"}, "Hi", id="completions"),
         pytest.param({"prompt": ["Hi"]}, "Hi", id="completions, a list of one"),
     ],
@@ -134,6 +171,9 @@ def test_request_without_a_prompt_is_an_error(body: dict[str, Any]) -> None:
             {"input_tokens": 3, "output_tokens": 2, "cache_read_input_tokens": 10, "cache_creation_input_tokens": 5},
             (18, 2),
         ),
+        ({"promptTokenCount": 3, "candidatesTokenCount": 2, "thoughtsTokenCount": 4, "totalTokenCount": 9}, (3, 6)),
+        # LiteLLM's own count has the cached ones in it already.
+        ({"prompt_tokens": 18, "completion_tokens": 2, "cache_read_input_tokens": 10}, (18, 2)),
         (None, (None, None)),
     ],
 )

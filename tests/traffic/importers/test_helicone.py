@@ -51,6 +51,17 @@ def test_record_becomes_a_row(imported: Any) -> None:
     assert {name: row[name] for name in expected} == expected
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"choices": [{"delta": {"role": "assistant", "content": "Ho"}, "index": 0}], "streamed_data": "data: {}"},
+        {"streamed_data": 'data: {"choices": [{"index": 0, "delta": {"content": "Ho"}}]}\n\ndata: [DONE]\n\n'},
+    ],
+)
+def test_streamed_answer_is_read(imported: Any, body: dict[str, Any]) -> None:
+    assert imported("helicone", [record(response_body=body)])["response"].to_list() == ["Ho"]
+
+
 @pytest.mark.parametrize(("name", "quality"), [("feedback_rating", 1.0), ("helpfulness", 0.5)])
 def test_thumbs_and_scores_become_quality(imported: Any, name: str, quality: float) -> None:
     assert imported("helicone", [record()], quality_from=name)["quality"].to_list() == [quality]

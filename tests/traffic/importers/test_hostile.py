@@ -1,9 +1,13 @@
-"""Every importer, whatever a log holds: rows, rejects, or an error of ours; and what was read is accounted for."""
+"""Every importer, whatever a log holds: rows, rejects, or an error of ours; and what was read is accounted for.
+
+``ROUTER_ML_FUZZ=1000`` tries so many logs of each kind, not 25.
+"""
 
 from __future__ import annotations
 
 import gzip
 import json
+import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -207,8 +211,9 @@ OPTIONS = st.builds(
     columns=st.just({}) | st.just({"prompt": "a", "response": "choices"}),
 )
 
+N_EXAMPLES = int(os.environ.get("ROUTER_ML_FUZZ", "25"))
 THOROUGH = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=N_EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 
 

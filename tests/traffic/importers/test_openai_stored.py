@@ -127,6 +127,36 @@ def test_logged_pair_brings_columns_of_its_own(imported: Any) -> None:
     }
 
 
+def test_logged_pair_may_be_plain_texts(imported: Any) -> None:
+    pair = {"request": MESSAGES, "response": "Ho", "model": "m", "output_tokens": 2, "created_at": 1767323045000}
+
+    row = imported("openai-stored", [pair, {**pair, "request": "Hi"}])
+
+    assert row["prompt"].to_list() == [RENDERED, "Hi"]
+    assert row.select("model", "response", "output_tokens", "created_at").unique().rows() == [
+        ("m", "Ho", 2, datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
+    ]
+
+
+def test_streamed_answer_is_put_together(imported: Any) -> None:
+    chunks = [
+        {"object": "chat.completion.chunk", "model": "m-1", "choices": [{"index": 0, "delta": {"content": piece}}]}
+        for piece in ("H", "o")
+    ]
+    stream = "".join(f"data: {json.dumps(c)}\n\n" for c in chunks)
+    request = {"model": "m", "messages": MESSAGES}
+
+    table = imported(
+        "openai-stored",
+        [
+            {"request": request, "response": chunks},
+            {"request": request, "response": {"status_code": 200, "body": stream}},
+        ],
+    )
+
+    assert table.select("response", "model").rows() == [("Ho", "m-1")] * 2
+
+
 @pytest.mark.parametrize(("option", "model"), [("request", "gpt-4.1-nano"), ("response", "gpt-4.1-nano-2025-04-14")])
 def test_model_is_the_one_that_answered_or_the_one_asked_for(imported: Any, option: str, model: str) -> None:
     pair = {"request": {"model": "gpt-4.1-nano", "messages": MESSAGES}, "response": completion(1)}

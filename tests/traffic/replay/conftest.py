@@ -49,7 +49,8 @@ class OpenAIServer:
     answer_headers: dict[str, str] = field(default_factory=dict)
     refuse: dict[str, tuple[int, dict[str, Any]]] = field(default_factory=dict)
     usage: bool = True
-    content: str | None = None
+    content: str | Callable[[dict[str, Any]], str] | None = None
+    """What it answers (of the request, where that matters); None: `answer_to`."""
     finish: str = "stop"
     retry_after_ms: int = 5
     hold_after: float = math.inf
@@ -162,7 +163,7 @@ class OpenAIServer:
             for text, (status, error) in self.refuse.items():
                 if text in request["messages"][-1]["content"]:
                     return status, json.dumps(error).encode()
-            return 200, json.dumps(self._complete(headers["idempotency-key"], request)).encode()
+            return 200, json.dumps(self._complete(headers.get("idempotency-key", ""), request)).encode()
         if path == "/files":
             message = email.message_from_bytes(b"Content-Type: " + headers["content-type"].encode() + b"\n\n" + body)
             (file,) = [p for p in message.get_payload() if p.get_filename()]
@@ -179,9 +180,10 @@ class OpenAIServer:
         return 404, _error("no such path")
 
     def _complete(self, key: str, request: dict[str, Any], share: float = 1.0) -> dict[str, Any]:
-        if self.dedupe and key in self._answers:
+        if self.dedupe and key and key in self._answers:
             return self._answers[key]
         answer = self.answer_to(request["model"], request["messages"])
+        content = self.content(request) if callable(self.content) else self.content
         limit = request.get("max_tokens") or request["max_completion_tokens"]
         bought = Bought(
             key,
@@ -201,7 +203,7 @@ class OpenAIServer:
                 {
                     "index": 0,
                     "finish_reason": self.finish,
-                    "message": {"role": "assistant", "content": answer if self.content is None else self.content},
+                    "message": {"role": "assistant", "content": answer if content is None else content},
                 }
             ],
             **({"usage": usage} if self.usage else {}),

@@ -44,10 +44,13 @@ def test_what_is_no_plain_conversation_is_one_user_message(prompt: str) -> None:
     assert chat_messages(prompt) == [{"role": "user", "content": prompt}]
 
 
-def test_prompts_with_images_are_known() -> None:
-    image = [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": "x"}}]
+@pytest.mark.parametrize("kind", ["image_url", "image", "tool_result", "document"])
+@pytest.mark.parametrize("before", [[], [{"type": "text", "text": "What is this?"}]])
+@pytest.mark.parametrize("system", [[], [{"role": "system", "content": "Be brief."}]])
+def test_prompts_with_parts_that_are_no_text_are_known(kind: str, before: list[object], system: list[object]) -> None:
+    message = {"role": "user", "content": [*before, {"type": kind, "source": "x"}]}
 
-    assert lacks_parts(conversation_text([{"role": "user", "content": image}]))
+    assert lacks_parts(conversation_text([*system, message]))
 
 
 def test_a_name_in_brackets_within_a_line_is_text() -> None:

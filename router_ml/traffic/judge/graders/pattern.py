@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
 from router_ml.errors import InputError, MissingExtraError
@@ -18,7 +18,7 @@ TIMEOUT_S = 1.0
 """A search that takes longer has met a text that its pattern backtracks on without end."""
 
 
-@cache
+@lru_cache(maxsize=1024)
 def pattern(text: str) -> regex.Pattern[str]:
     """Compile a pattern; raises InputError where it isn't one."""
     try:
