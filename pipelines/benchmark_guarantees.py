@@ -4,11 +4,13 @@
 
 The population is the test table: half of its prompts, drawn anew each time, are the calibration set, a certified knob's true loss is
 its mean over the whole table, and a promise is broken where that is above the limit. Hindsight is the knob of largest saving whose
-loss over the whole table is within the limit. Exits with 1 where a promise is broken more often than delta allows.
+loss over the whole table is within the limit. A half drawn without replacement is more like the whole than independent prompts would
+be, so ``--replace`` draws with it: then the table is the distribution, and delta is put to the test to the full. Exits with 1 where a promise is broken more often than delta allows.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import sys
@@ -21,10 +23,13 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from router_ml import workflow
+from router_ml.core.decision import Policy
+from router_ml.core.guarantee import GuaranteeKind
 from router_ml.core.router import Router
 from router_ml.learning.promising import CalibrationSet, knob_grid, make_promises
 from router_ml.traffic.labels import Bar, meets
 from router_ml.traffic.observations import observe
+from router_ml.workflow.promises import can_test_exactly
 
 LIMITS = (0.01, 0.02, 0.05)
 DELTAS = (0.05, 0.1)
@@ -62,39 +67,44 @@ class Kept:
     @property
     def holds(self) -> bool:
         """Whether it was kept."""
-        return self.broken <= self.allowed
+        return bool(self.broken <= self.allowed)
 
 
 def measure(
     population: CalibrationSet,
-    policy: str,
+    policy: Policy,
     knobs: NDArray[np.float64],
     reference: int,
     *,
     resplits: int,
     random_state: int,
+    replace: bool = False,
     progress: bool = False,
 ) -> list[Kept]:
     """Certify on half of the prompts, again and again, and compare with the truth over all."""
-    picked = population.choices(policy, knobs, reference)  # type: ignore[arg-type]
+    picked = population.choices(policy, knobs, reference)
     truth = {kind: loss.mean(axis=0) for kind, loss in population.losses(picked, reference).items()}
     saving = population.saving(picked, reference)
     # A share of answers under the bar that some knob can keep: the reference tier's own, and so much more.
     own = float(1 - population.meets[:, reference].mean())
-    limits = {"loss": LIMITS, "violation": tuple(min(own + limit, 0.99) for limit in LIMITS)}
+    limits: dict[GuaranteeKind, tuple[float, ...]] = {
+        "loss": LIMITS,
+        "violation": tuple(min(own + limit, 0.99) for limit in LIMITS),
+    }
     rng = np.random.default_rng(random_state)
-    found: dict[tuple[str, float, float], list[int | None]] = {}
+    found: dict[tuple[GuaranteeKind, float, float], list[int | None]] = {}
     index_of = {float(knob): k for k, knob in enumerate(knobs)}
     for seed in tqdm(range(resplits), desc="resplits", disable=not progress):
-        rows = rng.permutation(len(population.quality))[: len(population.quality) // 2]
+        n = len(population.quality)
+        rows = rng.choice(n, n // 2, replace=replace)
         promises = make_promises(
-            population.take(rows),
+            dataclasses.replace(population.take(rows), unit=np.arange(len(rows))),
             policy,
             knobs,
             reference,
             limits=limits,
             deltas=DELTAS,
-            random_state=seed,  # type: ignore[arg-type]
+            random_state=seed,
         )
         for p in promises:
             found.setdefault((p.kind, p.limit, p.delta), []).append(None if p.knob is None else index_of[p.knob])
@@ -102,7 +112,10 @@ def measure(
 
 
 def _kept(
-    key: tuple[str, float, float], indices: list[int | None], truth: NDArray[np.float64], saving: NDArray[np.float64]
+    key: tuple[GuaranteeKind, float, float],
+    indices: list[int | None],
+    truth: NDArray[np.float64],
+    saving: NDArray[np.float64],
 ) -> Kept:
     kind, limit, delta = key
     n = len(indices)
@@ -147,8 +160,9 @@ def to_markdown(rows: list[Kept], title: str) -> str:
 @click.option("--router", "artifact", required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path))
 @click.option("--resplits", default=500, show_default=True, type=click.IntRange(min=10))
+@click.option("--replace", is_flag=True, help="Draw with replacement: independent prompts.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
-def main(train: Path, test: Path, artifact: Path, out: Path, resplits: int, seed: int) -> None:
+def main(train: Path, test: Path, artifact: Path, out: Path, resplits: int, replace: bool, seed: int) -> None:
     """Measure an artifact's promises; it must have been fitted on TRAIN alone."""
     router = Router.load(artifact)
     metadata = router.metadata
@@ -156,13 +170,14 @@ def main(train: Path, test: Path, artifact: Path, out: Path, resplits: int, seed
     reference = router.ladder.index(metadata.reference)
     known = observe(workflow.read_traffic([train]).traffic, router.ladder)
     said = router.predict(known.prompt.tolist())
-    knobs = knob_grid(setting.policy, *(np.float64(t) for t in (said.p_meets, said.quality, said.cost_usd)))
+    knobs = knob_grid(setting.policy, said.p_meets.astype(np.float64), said.quality.astype(np.float64), said.cost_usd)
+    exact = can_test_exactly(known)
     seen = observe(workflow.read_traffic([test]).traffic, router.ladder)
     seen = seen.take(seen.complete)
     said = router.predict(seen.prompt.tolist())
     population = CalibrationSet(
-        np.float64(said.p_meets),
-        np.float64(said.quality),
+        said.p_meets.astype(np.float64),
+        said.quality.astype(np.float64),
         said.cost_usd,
         said.novelty > (metadata.novelty_threshold or math.inf),
         seen.quality,
@@ -171,10 +186,22 @@ def main(train: Path, test: Path, artifact: Path, out: Path, resplits: int, seed
         1.0,
         "",
         {},
+        exact=exact,
     )
-    rows = measure(population, setting.policy, knobs, reference, resplits=resplits, random_state=seed, progress=True)
+    rows = measure(
+        population,
+        setting.policy,
+        knobs,
+        reference,
+        resplits=resplits,
+        random_state=seed,
+        replace=replace,
+        progress=True,
+    )
     out.mkdir(parents=True, exist_ok=True)
-    text = to_markdown(rows, f"Promises of {artifact.name} on {test.name}, {resplits} resplits")
+    text = to_markdown(
+        rows, f"Promises of {artifact.name} on {test.name}, {resplits} {'draws' if replace else 'resplits'}"
+    )
     (out / "guarantees.md").write_text(text)
     (out / "guarantees.json").write_text(json.dumps([asdict(r) | {"holds": r.holds} for r in rows], indent=2))
     click.echo(text)

@@ -4,12 +4,13 @@
 
 Of each training prompt one answer is kept, by a logging policy that depends on the prompt: its favourite tier with probability one half, by the prompt's
 length or category, each other tier alike. Routers are fitted on all answers, on the thinned log with its propensities, and on it without them;
-compared is gap_closed on the test prompts, which every tier answered.
+compared is gap_closed on the test prompts, which every tier answered. Intervals are of the mean over logs, the router of all answers held fixed.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -61,12 +62,24 @@ def thin(traffic: pl.DataFrame, kind: str, *, random_state: int) -> pl.DataFrame
 
 def gap_closed(
     train: pl.DataFrame, test: Path, folder: Path, ladder: Ladder | None, options: workflow.FitOptions
-) -> float:
-    """Of a router fitted on the one and measured on the other."""
+) -> tuple[float, str]:
+    """Of a router fitted on the one and measured on the other; and its learner."""
     train.write_parquet(folder / "train.parquet")
-    workflow.fit([folder / "train.parquet"], folder / "router.onnx", ladder=ladder, options=options, track=False)
+    fitted = workflow.fit(
+        [folder / "train.parquet"], folder / "router.onnx", ladder=ladder, options=options, track=False
+    )
     evaluation = workflow.evaluate_router(Router.load(folder / "router.onnx"), [test], n_resamples=10)
-    return evaluation.frontier["value"].gap_closed
+    learner = options.learner if fitted.reason is None else fitted.reason.partition(":")[0]
+    return evaluation.frontier["value"].gap_closed, learner
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """The mean, and the ends of Student's 95 % interval for it; NaN of a single value."""
+    from scipy.stats import t
+
+    mean, n = float(np.mean(values)), len(values)
+    half = float(t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
+    return mean, mean - half, mean + half
 
 
 @click.command()
@@ -87,25 +100,29 @@ def main(
     traffic = workflow.read_traffic([train]).traffic
     rows = []
     with TemporaryDirectory() as name:
-        full = gap_closed(traffic, test, Path(name), ladder, options)
+        full, best = gap_closed(traffic, test, Path(name), ladder, options)
         for kind in KINDS:
             for seed in range(draws):
                 log = thin(traffic, kind, random_state=seed)
-                given = gap_closed(log, test, Path(name), ladder, options)
-                estimated = gap_closed(log.drop("propensity"), test, Path(name), ladder, options)
-                rows.append({"logging": kind, "draw": seed, "given": given, "estimated": estimated})
-                click.echo(
-                    f"{kind} {seed}: given {given:.4f}, estimated {estimated:.4f}, all tiers {full:.4f}", err=True
-                )
+                row: dict[str, str | int | float] = {"logging": kind, "draw": seed}
+                for known, table in (("given", log), ("estimated", log.drop("propensity"))):
+                    row[known], row[f"{known}_learner"] = gap_closed(table, test, Path(name), ladder, options)
+                rows.append(row)
+                click.echo(json.dumps(row | {"full": full}), err=True)
     table = pl.DataFrame(rows)
-    means = {column: float(table[column].mean()) for column in ("given", "estimated")}  # type: ignore[arg-type]
+    found = {known: mean_interval(table[known].to_list()) for known in ("given", "estimated")}
+    means = {known: mean for known, (mean, _, _) in found.items()}
     lines = [
         f"# One tier a prompt: {train.name}, learner {learner}, {draws} draws of each logging policy",
         "",
-        "| trained on | gap_closed | of all tiers' |",
-        "|---|---|---|",
-        f"| every tier | {full:.4f} | |",
-        *(f"| one tier a prompt, propensities {n} | {v:.4f} | {v / full:.0%} |" for n, v in means.items()),
+        "| trained on | gap_closed | of all tiers' | 95 % interval | learners |",
+        "|---|---|---|---|---|",
+        f"| every tier | {full:.4f} | | | {best} |",
+        *(
+            f"| one tier a prompt, propensities {known} | {mean:.4f} | {mean / full:.0%} | {low / full:.0%} to {high / full:.0%} | "
+            f"{', '.join(sorted(set(table[f'{known}_learner'])))} |"
+            for known, (mean, low, high) in found.items()
+        ),
     ]
     out.mkdir(parents=True, exist_ok=True)
     (out / "partial.md").write_text("\n".join(lines) + "\n")

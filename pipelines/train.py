@@ -16,9 +16,13 @@ def main() -> None:
     options = stage.fit_options(stage.start())
     traffic = pl.read_parquet(stage.TRAIN)
     prepared = workflow.prepare(traffic, Ladder.from_yaml(stage.TIERS), options.bar)
-    embedded = workflow.embedded_from_table(pl.read_parquet(stage.EMBEDDINGS), prepared.observations.prompt_id)
+    table = pl.read_parquet(stage.EMBEDDINGS)
+    embedded = workflow.embedded_from_table(table, prepared.observations.prompt_id)
+    unlabelled = workflow.embed_unjudged(
+        prepared, options, lambda rest: workflow.embedded_from_table(table, rest.prompt_id)
+    )
     trained, run_id = workflow.train_tracked(
-        prepared, embedded, options, traffic, source=str(stage.TRAIN), name="pipeline"
+        prepared, embedded, options, traffic, source=str(stage.TRAIN), name="pipeline", unlabelled=unlabelled
     )
     trained.save(stage.MODELS, run_id=run_id)
     metrics = {} if trained.evaluation is None else trained.evaluation.metrics()

@@ -92,6 +92,22 @@ def test_prompts_that_nobody_judged_are_left_out(tmp_path: Path) -> None:
     assert len(prepared.observations) == 150
 
 
+def test_a_student_learns_from_prompts_that_nobody_judged_and_other_learners_do_not(tmp_path: Path) -> None:
+    traffic = simulate(150, random_state=0)
+    unjudged = pl.col("prompt_id").is_in(traffic["prompt_id"].unique().sort()[:30].to_list())
+    traffic.with_columns(quality=pl.when(~unjudged).then("quality")).write_parquet(tmp_path / "all.parquet")
+    traffic.filter(~unjudged).write_parquet(tmp_path / "judged.parquet")
+
+    def expected(name: str, learner: str, **params: str) -> list[list[float]]:
+        options = FitOptions(learner=learner, learner_params=params, n_folds=2)
+        workflow.fit([tmp_path / name], tmp_path / "r.onnx", ladder=sample_ladder(), options=options, track=False)
+        return Router.load(tmp_path / "r.onnx").predict(["Sort a list in Python."]).quality.tolist()
+
+    teacher = {"teacher": "logistic"}
+    assert expected("all.parquet", "distilled", **teacher) != expected("judged.parquet", "distilled", **teacher)
+    assert expected("all.parquet", "ngram") == expected("judged.parquet", "ngram")
+
+
 def test_the_summary_counts_the_labels(tmp_path: Path) -> None:
     simulate(100, random_state=0).write_parquet(tmp_path / "traffic.parquet")
     result = workflow.fit(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
 import numpy as np
@@ -13,7 +13,7 @@ from router_ml.core.decision import Policy
 from router_ml.core.guarantee import Guarantee, GuaranteeKind
 from router_ml.core.policy import choose
 from router_ml.evaluation.frontier import sweep_bar, sweep_value
-from router_ml.evaluation.guarantees import certify
+from router_ml.evaluation.guarantees import Certificate, Method, certify
 
 __all__ = ["DELTAS", "LIMITS", "CalibrationSet", "knob_grid", "make_promises"]
 
@@ -23,7 +23,9 @@ DELTAS = (0.05, 0.1)
 N_KNOBS = 40
 """Settings that are tested in order: a finer grid gives noise more occasions to stop the sequence."""
 MIN_SLICE = 300
-"""Calibration prompts of a slice that gets promises of its own."""
+"""Units of a slice that gets promises of its own."""
+_WORST = 1.0
+"""The loss of an answer of which nothing is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,14 @@ class CalibrationSet:
         What the promises rest on beside exchangeable traffic; empty: nothing.
     slices : mapping of name to array [n] of str
         ``"category"`` to the prompts' values.
+    unit : array [n] of int
+        Prompts of one number were drawn together (a session): they count as one, by the mean of their losses. Each prompt its own
+        where not given.
+    exact : bool
+        Test exactly, and let one prompt of each unit, drawn at random, stand for it: stronger where answers are right or wrong, and few
+        prompts belong together. To be decided without these prompts.
+    supported : array [n, T] of bool
+        Whether anything is known of the tier on such prompts. All where not given. What isn't known counts as the worst: a loss of 1.
     """
 
     p_meets: NDArray[np.float64]
@@ -56,6 +66,15 @@ class CalibrationSet:
     bound: float
     note: str
     slices: Mapping[str, NDArray[np.str_]]
+    unit: NDArray[np.intp] = field(default_factory=lambda: np.empty(0, dtype=np.intp))
+    exact: bool = False
+    supported: NDArray[np.bool_] = field(default_factory=lambda: np.empty((0, 0), dtype=bool))
+
+    def __post_init__(self) -> None:
+        if not self.unit.size:
+            object.__setattr__(self, "unit", np.arange(len(self.quality)))
+        if not self.supported.size:
+            object.__setattr__(self, "supported", np.ones(self.quality.shape, dtype=bool))
 
     def choices(self, policy: Policy, knobs: NDArray[np.float64], reference: int) -> NDArray[np.intp]:
         """The tier that each knob takes for each prompt; shape [n, K]."""
@@ -66,9 +85,13 @@ class CalibrationSet:
 
     def losses(self, picked: NDArray[np.intp], reference: int) -> dict[GuaranteeKind, NDArray[np.float64]]:
         """What each kind of promise bounds, for each prompt and knob of :meth:`choices`; shape [n, K] each."""
+        known = np.take_along_axis(self.supported, picked, axis=1)
+        lost = self.quality[:, [reference]] - np.take_along_axis(self.quality, picked, axis=1)
+        # The reference tier loses nothing against itself, known or not.
+        comparable = (known & self.supported[:, [reference]]) | (picked == reference)
         return {
-            "loss": self.quality[:, [reference]] - np.take_along_axis(self.quality, picked, axis=1),
-            "violation": 1 - np.take_along_axis(self.meets, picked, axis=1),
+            "loss": np.where(comparable, lost, _WORST),
+            "violation": np.where(known, 1 - np.take_along_axis(self.meets, picked, axis=1), _WORST),
         }
 
     def saving(self, picked: NDArray[np.intp], reference: int) -> NDArray[np.float64]:
@@ -136,7 +159,13 @@ def make_promises(
     Returns
     -------
     tuple of Guarantee
-        Each holds for itself.
+        Each holds for itself. None is bolder than one of a larger limit or delta, so that where the boldest that would do isn't certified,
+        no stricter one is.
+
+    Notes
+    -----
+    What is promised is a mean over units: the mean loss in a session (or of a prompt asked again and again) like these, whatever its
+    length. A test that took the prompts of a session for independent would promise too much.
 
     References
     ----------
@@ -144,45 +173,94 @@ def make_promises(
     """
     picked = calibration.choices(policy, knobs, reference)
     losses = calibration.losses(picked, reference)
-    everyone = np.ones(len(picked), dtype=bool)
-    parts = [(None, everyone), *_slices(calibration.slices)]
+    parts = [(None, np.ones(len(picked), dtype=bool)), *_slices(calibration.slices, calibration.unit)]
     promises = []
     for name, rows in parts:
         saving = calibration.take(rows).saving(picked[rows], reference)
         for kind, table in losses.items():
-            for limit in sorted(set(limits.get(kind, ()))):
-                for delta in sorted(set(deltas)):
-                    found = certify(
-                        table[rows] / calibration.bound,
-                        limit / calibration.bound,
+            means = _unit_means(table[rows], calibration.unit[rows])
+            method = _method(kind, calibration, single=len(means) == rows.sum())
+            tested = means
+            if method != "betting":
+                tested = table[rows][_one_each(calibration.unit[rows], random_state)]
+            certified = _certify_all(
+                tested / calibration.bound,
+                {limit: limit / calibration.bound for limit in sorted(set(limits.get(kind, ())))},
+                sorted(set(deltas)),
+                method=method,
+                random_state=random_state,
+            )
+            for (limit, delta), (index, rows_needed) in certified.items():
+                promises.append(
+                    Guarantee(
+                        kind,
+                        limit,
                         delta,
-                        # Of 0 and 1 the exact test is the strongest there is.
-                        method="binomial" if kind == "violation" and calibration.bound == 1 else "betting",
-                        random_state=random_state,
+                        policy,
+                        knob=None if index is None else float(knobs[index]),
+                        n=len(means),
+                        mean_loss=None if index is None else float(means[:, index].mean()),
+                        saving=None if index is None else float(saving[index]),
+                        rows_needed=rows_needed,
+                        slice=name,
+                        note=calibration.note,
                     )
-                    index = found.index
-                    promises.append(
-                        Guarantee(
-                            kind,
-                            limit,
-                            delta,
-                            policy,
-                            knob=None if index is None else float(knobs[index]),
-                            n=found.n,
-                            mean_loss=None if index is None else float(table[rows, index].mean()),
-                            saving=None if index is None else float(saving[index]),
-                            rows_needed=found.rows_needed,
-                            slice=name,
-                            note=calibration.note,
-                        )
-                    )
+                )
     return tuple(promises)
 
 
-def _slices(slices: Mapping[str, NDArray[np.str_]]) -> list[tuple[str, NDArray[np.bool_]]]:
+def _certify_all(
+    table: NDArray[np.float64],
+    limits: Mapping[float, float],
+    deltas: Sequence[float],
+    *,
+    method: Method,
+    random_state: int,
+) -> dict[tuple[float, float], tuple[int | None, float]]:
+    """The boldest certified setting for each limit (mapped to the table's scale) and delta, and the rows that are lacking."""
+    found: dict[tuple[float, float], Certificate] = {
+        (limit, delta): certify(table, scaled, delta, method=method, random_state=random_state)
+        for limit, scaled in limits.items()
+        for delta in deltas
+    }
+    boldest: dict[tuple[float, float], tuple[int | None, float]] = {}
+    for (limit, delta), own in found.items():
+        # With each certificate all settings before its boldest are certified, too, so that a safer one may be taken.
+        weaker = [c for (other, d), c in found.items() if other >= limit and d >= delta]
+        indices = [c.index for c in weaker if c.index is not None]
+        index = min(indices) if len(indices) == len(weaker) else None
+        boldest[limit, delta] = index, 0.0 if index is not None else max(1.0, own.rows_needed)
+    return boldest
+
+
+def _method(kind: GuaranteeKind, calibration: CalibrationSet, *, single: bool) -> Method:
+    """The strongest test there is; `single`: each prompt is a unit of its own."""
+    if calibration.bound == 1 and kind == "violation" and (single or calibration.exact):
+        return "binomial"
+    return "trinomial" if calibration.bound == 1 and calibration.exact else "betting"
+
+
+def _one_each(unit: NDArray[np.intp], random_state: int) -> NDArray[np.intp]:
+    """The row of a random prompt of each unit: its expected loss is the unit's mean."""
+    shuffled = np.random.default_rng(random_state).permutation(len(unit))
+    return np.asarray(shuffled[np.unique(unit[shuffled], return_index=True)[1]])
+
+
+def _unit_means(table: NDArray[np.float64], unit: NDArray[np.intp]) -> NDArray[np.float64]:
+    """The mean row of each unit; shape [units, K], in the order of the units' numbers."""
+    first, at, counts = np.unique(unit, return_inverse=True, return_counts=True)
+    if len(first) == len(table):
+        return np.asarray(table[np.argsort(unit)])
+    sums = np.zeros((len(first), table.shape[1]))
+    np.add.at(sums, at, table)
+    return np.asarray(sums / counts[:, None])
+
+
+def _slices(slices: Mapping[str, NDArray[np.str_]], unit: NDArray[np.intp]) -> list[tuple[str, NDArray[np.bool_]]]:
     found = []
     for column, values in slices.items():
-        names, counts = np.unique(values, return_counts=True)
-        kept = [str(v) for v, n in zip(names, counts, strict=True) if n >= MIN_SLICE and n < len(values) and v]
-        found += [(f"{column}={value}", np.asarray(values == value)) for value in kept]
+        for value in np.unique(values):
+            rows = np.asarray(values == value)
+            if value and not rows.all() and len(np.unique(unit[rows])) >= MIN_SLICE:
+                found.append((f"{column}={value}", rows))
     return found

@@ -182,8 +182,10 @@ def _least_error(predicted: dict[str, NDArray[np.float64]], table: Comparable) -
     """The same rule by the squared error of differences between tiers, where an AIQ, of pseudo-outcomes, is too noisy to tell learners apart."""
     a, b = np.triu_indices(table.quality.shape[1], 1)
     observed = table.quality[:, a] - table.quality[:, b]
-    # The tiers' means, which a constant would expect.
-    constant = ((observed - observed.mean(axis=0)) ** 2).mean(axis=1)
+    # The tiers' means, which a constant would expect: of the other prompts, since learners haven't seen a prompt either, and the noise of
+    # pseudo-outcomes makes a mean's own share in it worth as much as what there is to learn.
+    n = len(observed)
+    constant = ((observed - observed.mean(axis=0)) ** 2).mean(axis=1) * (n / max(n - 1, 1)) ** 2
     own = {
         name: ((expected[table.rows][:, a] - expected[table.rows][:, b] - observed) ** 2).mean(axis=1)
         for name, expected in predicted.items()

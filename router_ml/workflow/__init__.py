@@ -19,11 +19,12 @@ from router_ml.workflow.data import (
 )
 from router_ml.workflow.embedding import Embedded, embed_prompts, embed_table, embedded_from_table
 from router_ml.workflow.exploring import plan_router_exploration
-from router_ml.workflow.fitting import FitResult, export_tracked, fit, log_evaluation, train_tracked
+from router_ml.workflow.exporting import export_router
+from router_ml.workflow.fitting import FitResult, embed_unjudged, export_tracked, fit, log_evaluation, train_tracked
 from router_ml.workflow.measuring import curve_of, evaluate_router, figures, plot_tables, report_facts
 from router_ml.workflow.off_policy import evaluate_off_policy
 from router_ml.workflow.options import FitOptions
-from router_ml.workflow.training import Trained, export_router, train
+from router_ml.workflow.training import Trained, train
 
 __all__ = [
     "Embedded",
@@ -36,6 +37,7 @@ __all__ = [
     "curve_of",
     "embed_prompts",
     "embed_table",
+    "embed_unjudged",
     "embedded_from_table",
     "evaluate_off_policy",
     "evaluate_router",

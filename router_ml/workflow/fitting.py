@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,20 +22,25 @@ from router_ml.ladder import Ladder
 from router_ml.learning.curve import CurvePoint, curve_text
 from router_ml.learning.encoders import load_encoder
 from router_ml.learning.export import Parity
+from router_ml.learning.inputs import Inputs
 from router_ml.traffic.labels import count_labels
 from router_ml.traffic.observations import Observations
 from router_ml.traffic.split import split_by_hash
 from router_ml.traffic.validate import Validated
 from router_ml.workflow.data import Prepared, hash_files, prepare, read_traffic
 from router_ml.workflow.embedding import Embedded, embed_prompts
+from router_ml.workflow.exporting import export_router
 from router_ml.workflow.measuring import figures
 from router_ml.workflow.options import FitOptions
-from router_ml.workflow.training import Trained, export_router, train
+from router_ml.workflow.training import Trained, train
 
-__all__ = ["FitResult", "export_tracked", "fit", "log_evaluation", "train_tracked"]
+__all__ = ["FitResult", "embed_unjudged", "export_tracked", "fit", "log_evaluation", "train_tracked"]
+
+logger = logging.getLogger(__name__)
 
 _PARITY_SHARE, _MIN_PARITY, _MAX_PARITY = 0.05, 20, 500
 _MAX_PARITY_SHARE = 0.2
+_MAX_UNLABELLED = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +166,12 @@ def fit(
     with _run(out.stem, track) as run:
         _log_inputs(run, prepared, options, traffic.traffic, source=str(paths[0]))
         seen, told = prepared.observations.take(~held), embedded.take(~held)
-        trained = train(seen, told, prepared.ladder, options, run=run, encoder=encoder)
+        unlabelled = embed_unjudged(
+            prepared,
+            options,
+            lambda rest: embed_prompts(rest.prompt.tolist(), encoder, cache=options.cache, progress=options.progress),
+        )
+        trained = train(seen, told, prepared.ladder, options, run=run, encoder=encoder, unlabelled=unlabelled)
         parity = export_router(
             out,
             trained,
@@ -192,13 +203,34 @@ def fit(
     )
 
 
+def embed_unjudged(prepared: Prepared, options: FitOptions, embed: Callable[[Observations], Embedded]) -> Inputs | None:
+    """The prompts without a quality, for the one learner that learns from them; None for the others, and where there are none.
+
+    At most 20,000 are drawn, by ``options.random_state``.
+    """
+    n = len(prepared.unjudged)
+    if options.learner != "distilled" or n == 0:
+        return None
+    rng = np.random.default_rng(options.random_state)
+    rows = np.sort(rng.choice(n, min(n, _MAX_UNLABELLED), replace=False))
+    logger.info("%d of %d prompts without a quality teach the student, too.", len(rows), n)
+    return embed(prepared.unjudged.take(rows)).inputs
+
+
 def train_tracked(
-    prepared: Prepared, embedded: Embedded, options: FitOptions, traffic: pl.DataFrame, *, source: str, name: str
+    prepared: Prepared,
+    embedded: Embedded,
+    options: FitOptions,
+    traffic: pl.DataFrame,
+    *,
+    source: str,
+    name: str,
+    unlabelled: Inputs | None = None,
 ) -> tuple[Trained, str | None]:
     """:func:`train`, as a new MLflow run; gives its id too, for what comes after to be logged there."""
     with tracking.start(name) as run:
         _log_inputs(run, prepared, options, traffic, source=source)
-        trained = train(prepared.observations, embedded, prepared.ladder, options, run=run)
+        trained = train(prepared.observations, embedded, prepared.ladder, options, run=run, unlabelled=unlabelled)
         if trained.evaluation is not None:
             run.log_metrics(trained.evaluation.metrics(), prefix="cv/")
     return trained, run.id

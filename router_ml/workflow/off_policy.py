@@ -102,8 +102,8 @@ def evaluate_off_policy(
     Notes
     -----
     *Assumed*: given what the propensities rest on, which tier answered has nothing to do with how good its answer would
-    have been; the propensities are right; whether an answer was judged has nothing to do with its quality; prompts are
-    independent (those of one session aren't: where sessions are long, the intervals are too narrow).
+    have been; the propensities are right; whether an answer was judged has nothing to do with its quality; sessions are
+    independent of each other; prompts of one needn't be, and intervals allow for it.
 
     *Several answers to a prompt.* Each answer's propensity is taken as the chance that its tier was among those that
     answered. That is wrong where a tier was asked because another had failed: keep the first answers only.
@@ -214,7 +214,17 @@ def gather_evidence(
         logging_policy=behaviour,
         level=level,
         max_weight=max_weight,
+        unit=_sessions(log.session_id),
     )
+
+
+def _sessions(session_id: NDArray[np.object_]) -> NDArray[np.intp] | None:
+    """A number for each session; None where no two prompts share one."""
+    _, number, counts = np.unique(session_id.astype(np.object_), return_inverse=True, return_counts=True)
+    alone = session_id == ""
+    if (counts[number[~alone]] == 1).all():
+        return None
+    return np.where(alone, len(counts) + np.arange(len(number)), number)
 
 
 def _features(log: Log, prediction: Prediction, choice: NDArray[np.intp]) -> NDArray[np.float64]:

@@ -21,16 +21,16 @@ from router_ml.learning.promising import DELTAS, LIMITS, CalibrationSet, knob_gr
 from router_ml.learning.targets import Outputs
 from router_ml.traffic.labels import meets
 from router_ml.traffic.observations import Observations
-from router_ml.traffic.split import split_by_hash
+from router_ml.traffic.split import connected_groups, split_by_hash
 from router_ml.workflow.data import MIN_PROMPTS
 from router_ml.workflow.embedding import Embedded
 from router_ml.workflow.options import FitOptions
 
-__all__ = ["certified_default", "held_for_promises", "promise"]
+__all__ = ["can_test_exactly", "certified_default", "held_for_promises", "promise"]
 
 logger = logging.getLogger(__name__)
 
-_MAX_UNSUPPORTED = 0.02
+_NEARLY_ALL = 0.9
 
 
 def held_for_promises(observations: Observations, options: FitOptions) -> NDArray[np.bool_]:
@@ -59,6 +59,16 @@ def held_for_promises(observations: Observations, options: FitOptions) -> NDArra
     return held
 
 
+def can_test_exactly(training: Observations) -> bool:
+    """Whether each answer is right or wrong, and nearly all prompts stand alone, so that little is lost by one of each session.
+
+    Asked of the training prompts, since a test mustn't be chosen by the prompts that it tests.
+    """
+    answers = training.quality[~np.isnan(training.quality)]
+    n_units = len(np.unique(connected_groups(training.prompt, training.session_id)))
+    return bool(np.isin(answers, (0.0, 1.0)).all()) and n_units >= _NEARLY_ALL * len(training)
+
+
 def promise(
     model: FittedModel,
     embedded: Embedded,
@@ -71,6 +81,8 @@ def promise(
     training: Outputs,
     training_cost_usd: NDArray[np.float64],
     options: FitOptions,
+    *,
+    exact: bool = False,
 ) -> tuple[Guarantee, ...]:
     """Certify the default policy's knobs on prompts that the model was not fitted on.
 
@@ -84,6 +96,8 @@ def promise(
         Its policy is the one that is certified.
     training, training_cost_usd : Outputs, array [m, T]
         Out of fold on the training prompts, for the knobs to be fixed by.
+    exact : bool
+        See :func:`can_test_exactly`; asked of the training prompts.
     """
     rows = np.asarray(~np.isnan(observations.quality).all(axis=1))
     if design.is_complete:
@@ -97,14 +111,12 @@ def promise(
         # The tier that was found on the training prompts: on these another may be the best.
         bar = replace(bar, reference=ladder.names[reference])
     met = meets(seen.quality, ladder, bar)
-    quality, cost, bound, note = seen.quality, seen.cost_usd, 1.0, ""
+    quality, cost, bound = seen.quality, seen.cost_usd, 1.0
     if not design.is_complete:
         quality = _completed(seen.quality, design, said.quality)
         met = _completed(met, design, said.p_meets)
-        cost = expected_cost
-        # A residual of at most 1, over the smallest propensity of a cell that was seen.
-        bound = 1 + float((1 / design.propensity[~np.isnan(seen.quality)]).max())
-        note = "the logging policy is known only by an estimate" if design.is_estimated else "propensities as logged"
+        cost, bound = expected_cost, _bound(seen.quality, design)
+    unit, supported = connected_groups(seen.prompt, seen.session_id), _supported(seen.quality, design)
     policy = "value" if default.policy == "reference" else default.policy
     calibration = CalibrationSet(
         said.p_meets,
@@ -115,15 +127,18 @@ def promise(
         met,
         cost,
         bound,
-        note,
+        "; ".join(_notes(observations, unit, supported, design, ladder)),
         {"source": seen.source, "category": seen.category},
+        unit,
+        exact,
+        supported,
     )
     limits: Mapping[GuaranteeKind, Sequence[float]] = {
         "loss": (*LIMITS, *([] if options.max_loss is None else [options.max_loss])),
         "violation": () if options.max_violation is None else (options.max_violation,),
     }
     knobs = knob_grid(policy, training.p_meets, training.quality, training_cost_usd)
-    promises = make_promises(
+    return make_promises(
         calibration,
         policy,
         knobs,
@@ -132,7 +147,6 @@ def promise(
         deltas=(*DELTAS, options.delta),
         random_state=options.random_state,
     )
-    return _supported(promises, calibration, design, reference)
 
 
 def certified_default(promises: Sequence[Guarantee], reference: int, default: Setting, options: FitOptions) -> Setting:
@@ -170,25 +184,51 @@ def _completed(observed: NDArray[np.float64], design: LogDesign, predicted: NDAr
     return pseudo_outcomes(observed, design.propensity, predicted)
 
 
-def _supported(
-    promises: tuple[Guarantee, ...], calibration: CalibrationSet, design: LogDesign, reference: int
-) -> tuple[Guarantee, ...]:
-    """Take back promises of knobs that use tiers which were hardly ever tried on such prompts, as far as that is known."""
+def _supported(observed: NDArray[np.float64], design: LogDesign) -> NDArray[np.bool_]:
+    """Whether a tier was tried on such prompts, [n, T], as far as that is known.
+
+    Of estimated chances those below the least that was ever seen at work count as none, too, so that no loss exceeds :func:`_bound`.
+    """
+    known = np.asarray(design.support >= MIN_PROPENSITY)
+    seen = known & ~np.isnan(observed)
+    if design.is_complete or not design.is_estimated or not seen.any():
+        return known
+    return np.asarray(design.support >= design.support[seen].min())
+
+
+def _bound(observed: NDArray[np.float64], design: LogDesign) -> float:
+    """The largest loss that pseudo-outcomes can make: one over the smallest propensity for each answer to a prompt.
+
+    Where propensities were logged, those of answers that weren't given aren't known: none of them is taken to be smaller.
+    """
+    tried = ~np.isnan(observed)
+    chance = design.propensity[tried & _supported(observed, design)]
+    if not chance.size:
+        return 1.0
+    several = tried.sum(axis=1).max() > 1
+    return float(2 / chance.min() - 1 if several else 1 / chance.min())
+
+
+def _notes(
+    observations: Observations,
+    unit: NDArray[np.intp],
+    supported: NDArray[np.bool_],
+    design: LogDesign,
+    ladder: Ladder,
+) -> list[str]:
+    """What promises rest on beside exchangeable traffic."""
+    notes = []
     if design.is_complete:
-        return promises
-    kept = []
-    for p in promises:
-        share = 0.0
-        if p.knob is not None:
-            picked = calibration.choices(p.policy, np.array([p.knob]), reference)[:, 0]
-            used = np.take_along_axis(design.support, np.column_stack([picked, np.full_like(picked, reference)]), 1)
-            share = float((used < MIN_PROPENSITY).any(axis=1).mean())
-        if share > _MAX_UNSUPPORTED:
-            why = f"{share:.0%} of the prompts would go to, or are compared with, a tier that was hardly ever tried on such prompts"
-            p = _withdrawn(p, why)
-        kept.append(p)
-    return tuple(kept)
-
-
-def _withdrawn(p: Guarantee, why: str) -> Guarantee:
-    return Guarantee(p.kind, p.limit, p.delta, p.policy, None, p.n, rows_needed=float("inf"), slice=p.slice, note=why)
+        left_out = int((~observations.complete).sum())
+        if left_out:
+            notes.append(f"{left_out:,} prompts that not every tier answered were left out")
+    else:
+        known = "the logging policy is known only by an estimate"
+        notes.append(known if design.is_estimated else "propensities as logged")
+        shares = (~supported).mean(axis=0)
+        untried = [f"{name} on {share:.1%}" for name, share in zip(ladder.names, shares.tolist(), strict=True) if share]
+        if untried:
+            notes.append(f"hardly ever tried, which counts as a loss of 1: {', '.join(untried)} of the prompts")
+    if len(np.unique(unit)) < len(unit):
+        notes.append(f"{len(unit):,} prompts, of which those of one session, or nearly the same, count as one")
+    return notes

@@ -1,12 +1,10 @@
-"""From embedded prompts to a model, and to the artifact."""
+"""From embedded prompts to a model, its settings and what it promises."""
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import logging
-import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -27,7 +25,7 @@ from router_ml.ladder import Ladder
 from router_ml.learning.acceptance import AcceptanceModel, Answers, fit_acceptance
 from router_ml.learning.curve import CurvePoint, learning_curve
 from router_ml.learning.encoders import Encoder, load_encoder
-from router_ml.learning.export import InputTokens, Parity, export
+from router_ml.learning.export import InputTokens
 from router_ml.learning.inputs import Inputs, tokenize
 from router_ml.learning.learners import make_learner
 from router_ml.learning.model import CrossFitted, FittedModel, crossfit, group_folds
@@ -41,9 +39,9 @@ from router_ml.traffic.split import connected_groups
 from router_ml.workflow.data import MIN_PROMPTS
 from router_ml.workflow.embedding import Embedded
 from router_ml.workflow.options import AUTO, FitOptions
-from router_ml.workflow.promises import certified_default, held_for_promises, promise
+from router_ml.workflow.promises import can_test_exactly, certified_default, held_for_promises, promise
 
-__all__ = ["Trained", "export_router", "train"]
+__all__ = ["Trained", "train"]
 
 _MODEL, _TRAINED, _ACCEPTANCE = "model.npz", "trained.json", "acceptance.npz"
 logger = logging.getLogger(__name__)
@@ -128,10 +126,12 @@ def train(
     *,
     run: tracking.Run | None = None,
     encoder: Encoder | None = None,
+    unlabelled: Inputs | None = None,
 ) -> Trained:
     """Cross-fit and fit the learner, choose the settings, evaluate out of fold, and certify what is to be promised.
 
-    A cascade needs the encoder's tokenizer; where no encoder is given, that of the options is loaded for it.
+    A cascade needs the encoder's tokenizer; where no encoder is given, that of the options is loaded for it. Prompts without a
+    quality (`unlabelled`) teach the student of the learner `distilled`; the others have no use for them.
     """
     run = run or tracking.Run()
     if options.reference is not None:
@@ -159,7 +159,7 @@ def train(
     def predicted_cost(outputs: Outputs) -> NDArray[np.float64]:
         return cost_of(slice(None), outputs.output_tokens)
 
-    fitted, reason = _learn(embedded.inputs, targets, folds, predicted_cost, design, options, run)
+    fitted, reason = _learn(embedded.inputs, targets, folds, predicted_cost, design, options, run, unlabelled)
     cost_usd = predicted_cost(fitted.outputs)
     table = comparable(targets, design, fitted.outputs, cost_usd)
     reference = _reference(table, observations, ladder, options)
@@ -190,6 +190,7 @@ def train(
             fitted.outputs,
             cost_usd,
             options,
+            exact=can_test_exactly(observations),
         )
         settings = (certified_default(promises, reference, settings[0], options), *settings)
     evaluation = _cross_validated(fitted, cost_usd, observations, ladder, settings[0], reference, options)
@@ -268,14 +269,14 @@ def _learn(
     design: LogDesign,
     options: FitOptions,
     run: tracking.Run,
+    unlabelled: Inputs | None,
 ) -> tuple[CrossFitted, str | None]:
     """The learner that is asked for, or the one that a search chooses, and why."""
     from tqdm import tqdm
 
     if options.learner != AUTO:
-        learner = make_learner(
-            options.learner, random_state=options.random_state, on_epoch=run.log_epoch, **options.learner_params
-        )
+        common = {"random_state": options.random_state, "on_epoch": run.log_epoch, "unlabelled": unlabelled}
+        learner = make_learner(options.learner, **common, **options.learner_params)
         with tqdm(total=len(np.unique(folds)), desc=options.learner, unit="fold", disable=not options.progress) as bar:
             fitted = crossfit(options.learner, learner, X, targets, folds, on_fold=lambda: bar.update() and None)
         return fitted, None
@@ -336,69 +337,3 @@ def _cross_validated(
         n_resamples=_RESAMPLES,
         slices=slices(seen),
     )
-
-
-def export_router(
-    path: Path,
-    trained: Trained,
-    encoder: Encoder,
-    ladder: Ladder,
-    options: FitOptions,
-    *,
-    parity_prompts: Sequence[str],
-    provenance: Mapping[str, Any],
-    parity_answers: NDArray[np.object_] | None = None,
-) -> Parity:
-    """Write the artifact, with its provenance; see :func:`router_ml.learning.export.export`."""
-    return export(
-        path,
-        encoder,
-        trained.model,
-        ladder=ladder,
-        bar=options.bar.to_dict(),
-        reference=trained.reference,
-        settings=trained.settings,
-        guarantees=trained.promises,
-        novelty_threshold=trained.model.novelty.threshold if options.safe_when_novel else None,
-        neighbours=trained.neighbours,
-        input_tokens=trained.input_tokens,
-        provenance={**provenance, **_why(trained), "git_commit": _git_commit(), "versions": _versions()},
-        parity_prompts=parity_prompts,
-        acceptance=trained.acceptance,
-        parity_answers=parity_answers,
-    )
-
-
-def _why(trained: Trained) -> dict[str, Any]:
-    why: dict[str, Any] = {} if trained.reason is None else {"learner_chosen": trained.reason}
-    if trained.curve:
-        why["learning_curve"] = trained.curve
-    return why
-
-
-def _git_commit() -> str | None:
-    try:
-        found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=False)
-    except OSError:
-        return None
-    return found.stdout.strip() or None if found.returncode == 0 else None
-
-
-def _versions() -> dict[str, str]:
-    packages = (
-        "router-ml",
-        "numpy",
-        "scikit-learn",
-        "torch",
-        "onnx",
-        "onnxruntime",
-        "tokenizers",
-        "sentence-transformers",
-    )
-    versions = {}
-    for package in packages:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = "unknown"
-    return versions

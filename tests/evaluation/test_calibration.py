@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 
 from router_ml.errors import InputError
 from router_ml.evaluation import brier, ece, reliability
-from router_ml.evaluation.calibration import calibration_error, wilson_interval
+from router_ml.evaluation.calibration import calibration_error, debiased_squared_error, wilson_interval
 
 pairs = arrays(np.float64, st.tuples(st.integers(1, 60), st.just(2)), elements=st.floats(0, 1))
 
@@ -111,7 +111,32 @@ def test_miscalibration_far_above_the_noise_is_seen():
     assert found.ece.low > 0.1
 
 
+def test_the_debiased_square_by_hand():
+    # One bin: d = 0.25, squares of y - p are all 0.25, so s^2 / n = (0.25 - 0.0625) / 3.
+    found = debiased_squared_error([0.5] * 4, [1, 1, 1, 0], n_bins=1)
+    assert found.estimate == pytest.approx(0.0625 - 0.0625)
+    assert debiased_squared_error([0.5] * 4, [1, 1, 1, 1], n_bins=1).estimate == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("bias", [0.0, 0.03, 0.1])
+def test_the_debiased_square_is_unbiased_and_its_interval_covers(bias):
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(400):
+        p = rng.uniform(0.2, 0.8, 600)
+        found.append(debiased_squared_error(p, rng.random(600) < p + bias))
+    estimates = np.array([f.estimate for f in found])
+    assert abs(estimates.mean() - bias**2) < 3 * estimates.std() / 20
+    covered = np.mean([f.low <= bias**2 <= f.high for f in found])
+    assert covered >= 0.95 - 3 * 0.011
+
+
+def test_no_bin_of_two_gives_no_debiased_square():
+    assert np.isnan(debiased_squared_error([0.2, 0.7], [0, 1], n_bins=2).estimate)
+
+
 def test_nothing_observed_gives_nan_throughout():
+    assert np.isnan(debiased_squared_error([0.5], [np.nan]).high)
     found = calibration_error([0.5], [np.nan], random_state=0)
     assert np.isnan([found.floor, found.floor_high, found.ece.estimate, found.ece.low, found.brier.high]).all()
 

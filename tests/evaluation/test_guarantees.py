@@ -5,20 +5,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from scipy.stats import binom
+from scipy.stats import binom, multinomial
 
 from router_ml.errors import InputError
 from router_ml.evaluation import sweep_value
 from router_ml.evaluation.guarantees import (
     betting_p_value,
     binomial_p_value,
-    certified_table,
     certify,
     hoeffding_bentkus_p_value,
-    quality_loss,
     rows_needed,
-    violations,
+    trinomial_p_value,
 )
+from router_ml.evaluation.guarantees.trinomial import _statistic
 
 
 def drawn_losses(rng, n, mean, moved):
@@ -29,17 +28,6 @@ def drawn_losses(rng, n, mean, moved):
 
 def within(share, allowed, n):
     return share <= allowed + 2 * np.sqrt(allowed * (1 - allowed) / n)
-
-
-def test_quality_loss_is_against_the_reference_tier(example):
-    quality, _, _ = example
-    # Tier 1 is the reference; it is as good on prompts 0 and 3, and better on 1 and 2.
-    found = quality_loss([[0, 1], [0, 1], [1, 1], [0, 1]], quality, reference=1)
-    assert found.tolist() == [[0, 0], [1, 0], [0, 0], [0, 0]]
-
-
-def test_violations_are_answers_under_the_bar():
-    assert violations([[0, 1], [0, 1]], [[False, True], [True, True]]).tolist() == [[1, 0], [0, 0]]
 
 
 @pytest.mark.parametrize(
@@ -114,6 +102,39 @@ def test_betting_sees_what_hoeffding_bentkus_can_not():
     assert hoeffding_bentkus_p_value((losses.mean(axis=0) + 1) / 2, 1000, 0.51).min() > 0.05
 
 
+@pytest.mark.parametrize(("n", "limit"), [(20, 0.1), (30, 0.3)])
+def test_the_trinomial_rejects_a_true_null_with_probability_at_most_its_level(n, limit):
+    # Exactly, over all samples, along the whole edge of the null.
+    samples = [(i, j) for i in range(n + 1) for j in range(n + 1 - i)]
+    p = np.array([trinomial_p_value(np.repeat([1.0, -1.0, 0.0], [i, j, n - i - j]), limit) for i, j in samples])
+    up, down = np.array(samples).T
+    assert (p <= 0.1).sum() > 10
+    for b in np.linspace(0, (1 - limit) / 2, 25):
+        chance = multinomial.pmf(np.column_stack([up, down, n - up - down]), n, [b + limit, b, abs(1 - 2 * b - limit)])
+        for level in (0.05, 0.1):
+            assert chance[p <= level].sum() <= level
+
+
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(100, 2000), st.floats(0.001, 0.9))
+def test_the_trinomials_order_is_one_of_evidence(ups, downs, n, limit):
+    here, worse, better = (_statistic(*at, n, limit) for at in ((ups, downs), (ups + 1, downs), (ups, downs + 1)))
+    if worse <= 0:
+        assert better <= here + 1e-12 <= worse + 2e-12
+
+
+def test_the_trinomial_comes_near_a_z_test():
+    # The docstring's example, in which the z-test has power .69, betting .60.
+    rng = np.random.default_rng(0)
+    u = rng.random((1000, 200))
+    losses = (u < 0.05).astype(float) - (u > 0.95)
+    assert np.mean([trinomial_p_value(row, 0.02) <= 0.05 for row in losses.T]) == pytest.approx(0.65, abs=0.07)
+
+
+def test_the_trinomial_rounds_graded_losses_up():
+    losses = np.repeat([0.4, -0.4, 0.0, -1.0], [3, 5, 100, 20])
+    assert trinomial_p_value(losses, 0.1) == trinomial_p_value(np.ceil(losses), 0.1)
+
+
 def test_columns_are_tested_alike_whatever_stands_beside_them():
     losses = drawn_losses(np.random.default_rng(0), 500, [-0.02, 0.0, 0.01], [0.1, 0.1, 0.1])
     together = betting_p_value(losses, 0.02, random_state=5)
@@ -128,27 +149,17 @@ def test_the_boldest_setting_before_the_first_failure_is_certified():
     assert (found.index, found.mean_loss, found.rows_needed, found.n) == (1, 0.0, 0.0, 400)
 
 
-def test_more_starts_pass_a_bad_beginning_at_a_stricter_level():
-    losses = np.repeat([[1.0, 0.0, 0.0, 1.0]], 400, axis=0)
-    assert certify(losses, 0.02, 0.05, random_state=0).index is None
-    found = certify(losses, 0.02, 0.05, starts=4, random_state=0)
-    assert found.certified.tolist() == [False, True, True, False]
-    # The level of each start is delta / starts: 230 rows without loss give p = 1.015^-230 = .033.
-    assert certify(losses[:230], 0.02, 0.05, starts=1, random_state=0).p_values[1] <= 0.05
-    assert certify(losses[:230], 0.02, 0.05, starts=4, random_state=0).index is None
-
-
 MEANS = np.array([0.001, 0.004, 0.0201, 0.012, 0.03, 0.05])
 MOVED = np.array([0.01, 0.04, 0.05, 0.1, 0.2, 0.3])
 
 
-@pytest.mark.parametrize(("starts", "delta"), [(1, 0.1), (3, 0.2)])
-def test_certified_settings_keep_the_limit_and_are_not_vacuous(starts, delta):
+@pytest.mark.parametrize("method", ["betting", "trinomial"])
+def test_certified_settings_keep_the_limit_and_are_not_vacuous(method):
     # The third setting is just over the limit, the fourth under it again: no monotone risk.
     rng = np.random.default_rng(1)
-    broken, some = [], []
+    delta, broken, some = 0.1, [], []
     for _ in range(80):
-        found = certify(drawn_losses(rng, 1500, MEANS, MOVED), 0.02, delta, starts=starts, random_state=rng)
+        found = certify(drawn_losses(rng, 1500, MEANS, MOVED), 0.02, delta, method=method, random_state=rng)
         broken.append((found.certified & (MEANS > 0.02)).any())
         some.append(found.index is not None and found.index >= 1)
     assert within(np.mean(broken), delta, 80)
@@ -162,9 +173,8 @@ def test_a_router_is_certified_on_prompts_it_was_not_fitted_on(draw):
     cost = many.cost_hat[0]
 
     def losses(world):
-        return quality_loss(
-            sweep_value(world.quality_hat, world.cost_hat, lams).choices[: len(lams)].T, world.quality, 2
-        )
+        choices = sweep_value(world.quality_hat, world.cost_hat, lams).choices[: len(lams)].T
+        return world.quality[:, [2]] - np.take_along_axis(world.quality, choices, axis=1)
 
     truth = losses(many).mean(axis=0)
     paid = np.array([cost[c].mean() for c in sweep_value(many.quality_hat, many.cost_hat, lams).choices[: len(lams)]])
@@ -213,19 +223,6 @@ def test_rows_needed_is_infinite_above_the_limit_and_0_once_there_are_enough():
     assert (found.index, found.mean_loss, found.rows_needed) == (None, None, np.inf)
 
 
-def test_the_table_holds_every_kind_limit_and_delta_in_order():
-    losses = np.zeros((400, 3))
-    rows = certified_table({"bar": losses, "value": losses}, [0.02, 0.05], [0.05, 0.1], random_state=0)
-    assert [(row.kind, row.limit, row.delta) for row in rows[:5]] == [
-        ("bar", 0.02, 0.05),
-        ("bar", 0.02, 0.1),
-        ("bar", 0.05, 0.05),
-        ("bar", 0.05, 0.1),
-        ("value", 0.02, 0.05),
-    ]
-    assert all(row.certificate.index == 2 for row in rows)
-
-
 def test_the_same_seed_gives_the_same_certificate():
     losses = drawn_losses(np.random.default_rng(0), 700, MEANS, MOVED)
     first, second = (certify(losses, 0.02, 0.1, random_state=4) for _ in range(2))
@@ -247,18 +244,13 @@ def test_hoeffding_bentkus_of_a_certificate_is_rescaled():
         (lambda: certify([[0.0, 1.5]], 0.02, 0.05, random_state=0), "needed -1 to 1"),
         (lambda: certify([[0.0, 0.5]], 1.0, 0.05, random_state=0), "limit is 1"),
         (lambda: certify([[0.0, 0.5]], 0.02, 0.0, random_state=0), "delta is 0"),
-        (lambda: certify([[0.0, 0.5]], 0.02, 0.05, starts=3, random_state=0), "starts is 3"),
+        (lambda: trinomial_p_value([[0.0, 1.0]], 0.02), "those of one setting"),
+        (lambda: trinomial_p_value([0.0], 0.0), "limit is 0"),
         (lambda: certify([[0.0, 0.5]], 0.02, 0.05, method="best", random_state=0), "method is 'best'"),
         (lambda: certify([[0.0, 0.5]], 0.02, 0.05, method="binomial", lowest=0, random_state=0), "other than 0 and 1"),
         (lambda: betting_p_value([0.1], 1.0, random_state=0), "below 1"),
         (lambda: rows_needed([0.1], 1.0, 0.05), "below 1"),
         (lambda: hoeffding_bentkus_p_value([-0.1], 10, 0.1), "means in"),
-        (lambda: certified_table({}, [0.1], [0.1], random_state=0), "at least one of each"),
-        (lambda: quality_loss([[0]], [[0.1, 0.9]], reference=2), "reference is 2"),
-        (lambda: quality_loss([[2]], [[0.1, 0.9]], reference=0), "needed tiers 0 to 1"),
-        (lambda: quality_loss([[0.0]], [[0.1, 0.9]], reference=0), "type float64"),
-        (lambda: quality_loss([[0]], [[0.1, 1.9]], reference=0), "Rescale"),
-        (lambda: violations([[0]], [[0.1, 0.9]]), "other than 0 and 1"),
     ],
 )
 def test_mistakes_are_named(call, message):

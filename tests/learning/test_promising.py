@@ -127,11 +127,13 @@ def test_any_grid_is_ordered_and_can_be_asked_for(tables: Any, policy: Policy, n
 
 
 @pytest.mark.parametrize(
-    ("policy", "kind", "limit"),
-    [("value", "loss", 0.05), ("bar", "violation", 0.22)],
+    ("policy", "kind", "limit", "exact"),
+    [("value", "loss", 0.05, False), ("value", "loss", 0.05, True), ("bar", "violation", 0.22, False)],
 )
-def test_on_complete_traffic_certified_knobs_keep_the_limit(policy: Policy, kind: GuaranteeKind, limit: float) -> None:
-    loss = certified(lambda rng: world(rng, 500)[1], policy, kind, limit)
+def test_on_complete_traffic_certified_knobs_keep_the_limit(
+    policy: Policy, kind: GuaranteeKind, limit: float, exact: bool
+) -> None:
+    loss = certified(lambda rng: dataclasses.replace(world(rng, 500)[1], exact=exact), policy, kind, limit)
     assert within(loss > limit)
     # Nor are they vacuous: something is certified nearly always, not far below the limit.
     assert np.isnan(loss).mean() < 0.2
@@ -195,7 +197,84 @@ def test_novel_prompts_go_to_the_reference_tier_at_each_knob() -> None:
     np.testing.assert_array_equal(picked[~some], calibration.choices("bar", GRIDS["bar"], REFERENCE)[~some])
 
 
+def test_an_exact_test_certifies_more() -> None:
+    rng = np.random.default_rng(0)
+    drawn = [world(rng, 500)[1] for _ in range(10)]
+    knobs = [
+        [promise(dataclasses.replace(c, exact=exact), "value", "loss", 0.05).knob or 0.0 for c in drawn]
+        for exact in (False, True)
+    ]
+    assert np.mean(knobs[0]) < np.mean(knobs[1])
+
+
+def in_sessions(rng: np.random.Generator, n_sessions: int, size: int) -> CalibrationSet:
+    """Sessions of `size` prompts that are all as hard, and the cheap tier fails on all of a session or on none."""
+    x = np.repeat(rng.random(n_sessions), size)
+    said = chances(x)
+    met = (np.repeat(rng.random((n_sessions, 3)), size, axis=0) < said).astype(float)
+    cost = np.tile(COST, (len(x), 1))
+    novel = np.zeros(len(x), dtype=bool)
+    return CalibrationSet(said, said, cost, novel, met, met, cost, 1.0, "", {}, np.repeat(np.arange(n_sessions), size))
+
+
+@pytest.mark.parametrize(("counted", "exact", "kept"), [(True, False, True), (True, True, True), (False, False, False)])
+def test_prompts_of_a_session_are_not_taken_for_independent(counted: bool, exact: bool, kept: bool) -> None:
+    # The same draws refute a test that takes them so.
+    truth, rng = true_losses("value")["loss"], np.random.default_rng(5)
+    broken = []
+    for _ in range(100):
+        calibration = dataclasses.replace(in_sessions(rng, 60, 20), exact=exact)
+        if not counted:
+            calibration = dataclasses.replace(calibration, unit=np.arange(len(calibration.unit)))
+        knob = promise(calibration, "value", "loss", 0.05).knob
+        broken.append(knob is not None and truth[np.flatnonzero(GRIDS["value"] == knob)[0]] > 0.05)
+    assert within(np.array(broken)) is kept
+
+
 # What a promise says
+
+
+def test_a_session_counts_as_one_by_the_mean_of_its_prompts() -> None:
+    # 400 sessions: every tenth has three prompts, of which the cheaper tier loses one; the others have one, and lose nothing.
+    unit = np.repeat(np.arange(400), np.where(np.arange(400) % 10 == 0, 3, 1))
+    first = np.r_[True, np.diff(unit) > 0]
+    failed = first & (np.bincount(unit)[unit] == 3)
+    quality = np.column_stack([1.0 - failed, np.ones(len(unit))])
+    cost = np.tile([1.0, 10.0], (len(unit), 1))
+    calibration = CalibrationSet(
+        quality, quality, cost, np.zeros(len(unit), dtype=bool), quality, quality, cost, 1.0, "", {}, unit
+    )
+    found = make_promises(
+        calibration, "bar", np.array([0.0]), 1, limits={"loss": [0.1]}, deltas=[0.05], random_state=0
+    )[0]
+    assert found.n == 400
+    assert found.mean_loss == pytest.approx(0.1 / 3)
+
+
+def test_what_is_not_known_counts_as_lost_but_not_against_itself() -> None:
+    _, calibration = world(np.random.default_rng(0), 4)
+    supported = np.array([[True, True, True], [False, True, True], [True, True, False], [True, True, False]])
+    some = dataclasses.replace(calibration, supported=supported)
+    picked = np.array([[0], [0], [0], [REFERENCE]])
+    losses = some.losses(picked, REFERENCE)
+    plain = calibration.losses(picked, REFERENCE)
+    assert losses["loss"].ravel().tolist() == [plain["loss"][0, 0], 1, 1, 0]
+    assert losses["violation"].ravel().tolist() == [plain["violation"][0, 0], 1, plain["violation"][2, 0], 1]
+
+
+@pytest.mark.parametrize("kind", ["loss", "violation"])
+def test_a_stricter_promise_is_never_the_bolder_one(kind: GuaranteeKind) -> None:
+    rng = np.random.default_rng(0)
+    limits, deltas = (0.02, 0.05, 0.1, 0.3), (0.05, 0.1, 0.2)
+    for _ in range(20):
+        found = make_promises(
+            world(rng, 150)[1], "value", GRIDS["value"], REFERENCE, limits={kind: limits}, deltas=deltas, random_state=0
+        )
+        knob = {(g.limit, g.delta): -1.0 if g.knob is None else g.knob for g in found}
+        table = np.array([[knob[limit, delta] for delta in deltas] for limit in limits])
+        assert (np.diff(table, axis=0) >= 0).all()
+        assert (np.diff(table, axis=1) >= 0).all()
+        assert all(g.rows_needed >= 1 for g in found if g.knob is None)
 
 
 def test_limits_and_deltas_are_all_tested_once_and_in_order() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
@@ -18,11 +17,12 @@ from router_ml.evaluation.guarantees.p_values import (
     binomial_p_value,
     hoeffding_bentkus_p_value,
 )
+from router_ml.evaluation.guarantees.trinomial import trinomial_p_value
 from router_ml.evaluation.inputs import FloatArray
 
-__all__ = ["Certificate", "CertifiedRow", "Method", "certified_table", "certify", "rows_needed"]
+__all__ = ["Certificate", "Method", "certify", "rows_needed"]
 
-Method: TypeAlias = Literal["betting", "hoeffding-bentkus", "binomial"]
+Method: TypeAlias = Literal["betting", "hoeffding-bentkus", "binomial", "trinomial"]
 # The chance to certify that `rows_needed` reckons with.
 _POWER = 0.8
 
@@ -44,10 +44,10 @@ class Certificate:
         Of the setting `index` on these prompts. Lower than what to expect: this setting was picked by it.
     certified : array [K] of bool
     p_values : array [K]
-        Each setting's own, before any correction.
+        Each setting's own. By "trinomial" those behind the first that fails aren't looked at, and stand as 1.
     rows_needed : float
-        About how many more prompts it would take to certify something: 0 where something is, ``inf`` where no
-        starting setting's observed loss is under the limit. See the function `rows_needed`.
+        About how many more prompts it would take to certify something: 0 where something is, ``inf`` where the
+        safest setting's observed loss isn't under the limit. See the function `rows_needed`.
     """
 
     index: int | None
@@ -61,16 +61,6 @@ class Certificate:
     rows_needed: float
 
 
-@dataclass(frozen=True, eq=False)
-class CertifiedRow:
-    """One line of `certified_table`."""
-
-    kind: str
-    limit: float
-    delta: float
-    certificate: Certificate
-
-
 def certify(
     losses: ArrayLike,
     limit: float,
@@ -78,7 +68,6 @@ def certify(
     *,
     method: Method = "betting",
     lowest: float = -1.0,
-    starts: int = 1,
     random_state: int | np.random.Generator | None,
 ) -> Certificate:
     """Find the boldest setting whose expected loss is at most `limit`, with probability at least 1 - `delta`.
@@ -91,14 +80,12 @@ def certify(
         The largest expected loss allowed, in (lowest, 1).
     delta : float
         The chance, over the draw of the prompts, that a certified setting breaks the limit; in (0, 1).
-    method : {"betting", "hoeffding-bentkus", "binomial"}
-        How p-values are computed. "betting" for any loss; "binomial" for violations, whose losses are 0 or 1.
+    method : {"betting", "hoeffding-bentkus", "binomial", "trinomial"}
+        How p-values are computed. "betting" for any loss; "binomial" for violations, whose losses are 0 or 1; "trinomial" for quality
+        losses where each answer is right or wrong, so that they are -1, 0 or 1.
         Choose before the losses are seen: the smaller of two p-values is none.
     lowest : float
         The smallest possible loss, by which "hoeffding-bentkus" rescales: -1 for a quality loss.
-    starts : int
-        How many settings, evenly spaced from the first, testing starts at; each start has delta / starts to spend.
-        1 is best unless the safest settings may themselves break the limit.
     random_state : int, Generator or None
         Shuffles the prompts for "betting"; see `betting_p_value`.
 
@@ -109,19 +96,19 @@ def certify(
     Raises
     ------
     InputError
-        Losses, limit, delta, method or starts out of range.
+        Losses, limit, delta or method out of range.
 
     Notes
     -----
-    Fixed-sequence testing: from each start the settings are tested in order, each at level delta / starts, until the
+    Fixed-sequence testing: from the safest on the settings are tested in order, each at level delta, until the
     first that fails. All true nulls together are rejected with probability at most delta, in whatever way the losses
     of the settings hang together, and without a monotone risk: a wrong order costs power, never the guarantee. So does
     a fine grid, since noise has more occasions to stop a sequence: 20 to 100 settings will do.
 
     Assumes that these prompts, and those that the guarantee is for, are independent draws of one distribution, and
     that the settings, their order and the reference tier were fixed without these prompts' answers: a router fitted on
-    other prompts, and a grid from its predictions on those. Each certificate stands for itself; of ten of them at
-    delta 0.05 one must be prepared that some fail.
+    other prompts, and a grid from its predictions on those. Rows that hang together (prompts of a session) have to be
+    made one before. Each certificate stands for itself; of ten of them at delta 0.05 one must be prepared that some fail.
 
     References
     ----------
@@ -139,19 +126,12 @@ def certify(
     check_open_unit("delta", delta)
     if not lowest < limit < 1:
         raise InputError(f"limit is {limit:g}; needed a number above {lowest:g} (the smallest loss) and below 1.")
-    n, settings = table.shape
-    if not 1 <= starts <= settings:
-        raise InputError(f"starts is {starts}; needed 1 to {settings}, the number of settings.")
-    level = delta / starts
-    p_values = _p_values(table, limit, level, method, lowest, random_state)
-    first = np.unique(np.linspace(0, settings, starts, endpoint=False).astype(int))
-    passes = p_values <= level
-    certified = np.zeros(settings, dtype=bool)
-    for start in first:
-        certified[start:] |= np.logical_and.accumulate(passes[start:])
+    p_values = _p_values(table, limit, delta, method, lowest, random_state)
+    certified = np.logical_and.accumulate(p_values <= delta)
+    n = len(table)
     if not certified.any():
-        # By their own mean, which luck may have put too low to be certified.
-        needed = max(1.0, rows_needed(table[:, first], limit, level))
+        # By its own mean, which luck may have put too low to be certified.
+        needed = max(1.0, rows_needed(table[:, 0], limit, delta))
         return Certificate(None, limit, delta, method, n, None, certified, p_values, needed)
     index = int(np.flatnonzero(certified)[-1])
     return Certificate(index, limit, delta, method, n, float(table[:, index].mean()), certified, p_values, 0.0)
@@ -198,51 +178,6 @@ def rows_needed(losses: ArrayLike, limit: float, delta: float) -> float:
     return float(max(0, np.ceil(np.maximum(by_variance, by_bet).min()) - len(table)))
 
 
-def certified_table(
-    losses_by_kind: Mapping[str, ArrayLike],
-    limits: Sequence[float],
-    deltas: Sequence[float],
-    *,
-    method: Method = "betting",
-    lowest: float = -1.0,
-    starts: int = 1,
-    random_state: int | np.random.Generator | None,
-) -> list[CertifiedRow]:
-    """Certify each kind of knob at each limit and delta; see `certify` for the parameters.
-
-    Parameters
-    ----------
-    losses_by_kind : mapping of name to array-like [n, K]
-        Say "bar" and "value", each with its settings from the safest to the boldest.
-    limits, deltas : sequence of float
-
-    Returns
-    -------
-    list of CertifiedRow
-        By kind, then limit, then delta, in the order given. Each row's guarantee holds for itself.
-
-    Raises
-    ------
-    InputError
-        No kinds, limits or deltas, or see `certify`.
-    """
-    if not losses_by_kind or not limits or not deltas:
-        raise InputError(
-            f"got kinds {list(losses_by_kind)}, limits {list(limits)} and deltas {list(deltas)}; needed at least one of each."
-        )
-    return [
-        CertifiedRow(
-            kind,
-            limit,
-            delta,
-            certify(losses, limit, delta, method=method, lowest=lowest, starts=starts, random_state=random_state),
-        )
-        for kind, losses in losses_by_kind.items()
-        for limit in limits
-        for delta in deltas
-    ]
-
-
 def _p_values(
     table: FloatArray,
     limit: float,
@@ -259,4 +194,11 @@ def _p_values(
         return hoeffding_bentkus_p_value(means, len(table), (limit - lowest) / scale)
     if method == "binomial":
         return binomial_p_value(table, limit)
+    if method == "trinomial":
+        p_values = np.ones(table.shape[1])
+        for k, losses in enumerate(table.T):
+            p_values[k] = trinomial_p_value(losses, limit, tuned_for=level)
+            if p_values[k] > level:
+                break
+        return p_values
     raise InputError(f"method is {method!r}; needed one of {list(get_args(Method))}.")

@@ -16,7 +16,7 @@ def direct(logged: Logged, pi: ArrayLike, q_hat: ArrayLike, *, level: float = 0.
     Parameters
     ----------
     logged : Logged
-        Gives the number of rows only.
+        Gives the number of rows and their units only.
     pi : array-like [n, T]
         The target policy's probabilities.
     q_hat : array-like [n, T]
@@ -50,4 +50,4 @@ def direct(logged: Logged, pi: ArrayLike, q_hat: ArrayLike, *, level: float = 0.
     """
     policy = as_policy(pi, logged)
     predicted = as_reward_model(q_hat, logged, policy)
-    return estimate_mean((policy * predicted).sum(axis=1), level=level)
+    return estimate_mean((policy * predicted).sum(axis=1), level=level, unit=logged.unit)

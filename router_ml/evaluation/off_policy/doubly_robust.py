@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from router_ml.evaluation.inputs import FloatArray
+from router_ml.evaluation.inputs import FloatArray, IntArray
 from router_ml.evaluation.off_policy.intervals import Estimate, estimate_mean
 from router_ml.evaluation.off_policy.logged import Logged, Weights, as_policy, as_reward_model, weigh
 
@@ -25,11 +25,14 @@ class Influence:
     weights : Weights
     residual : array [n]
         What the weights multiply: the logged reward less the predicted one.
+    unit : array [n] of int or None
+        The log's.
     """
 
     values: FloatArray
     weights: Weights
     residual: FloatArray
+    unit: IntArray | None
 
 
 def doubly_robust(
@@ -82,7 +85,7 @@ def doubly_robust(
     -0.1
     """
     found = influence(logged, pi, q_hat, max_weight=max_weight)
-    return estimate_mean(found.values, level=level, weights=found.weights, leftover=found.residual)
+    return estimate_mean(found.values, level=level, weights=found.weights, leftover=found.residual, unit=found.unit)
 
 
 def influence(logged: Logged, pi: ArrayLike, q_hat: ArrayLike, *, max_weight: float | None = None) -> Influence:
@@ -91,4 +94,4 @@ def influence(logged: Logged, pi: ArrayLike, q_hat: ArrayLike, *, max_weight: fl
     predicted = as_reward_model(q_hat, logged, policy)
     weights = weigh(logged, policy, max_weight)
     residual = logged.reward - predicted[np.arange(len(policy)), logged.action]
-    return Influence((policy * predicted).sum(axis=1) + weights.weight * residual, weights, residual)
+    return Influence((policy * predicted).sum(axis=1) + weights.weight * residual, weights, residual, logged.unit)

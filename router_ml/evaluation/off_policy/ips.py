@@ -51,4 +51,5 @@ def ips(logged: Logged, pi: ArrayLike, *, max_weight: float | None = None, level
         level=level,
         weights=weights,
         leftover=logged.reward,
+        unit=logged.unit,
     )

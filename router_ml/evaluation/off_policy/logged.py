@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from router_ml.errors import InputError
-from router_ml.evaluation.inputs import FloatArray, as_table, as_vector
+from router_ml.evaluation.inputs import FloatArray, IntArray, as_table, as_vector
 
 __all__ = ["Logged", "Weights", "as_policy", "as_reward_model", "weigh"]
 
@@ -28,6 +28,8 @@ class Logged:
         Its quality in [0, 1], or its cost in USD, or a mix.
     propensity : array [n]
         The logging policy's probability of that tier for that prompt, in (0, 1].
+    unit : array [n] of int or None
+        Rows of one number (a session) hang together, which intervals allow for; None: all rows are independent.
 
     Raises
     ------
@@ -38,8 +40,11 @@ class Logged:
     action: NDArray[np.intp]
     reward: FloatArray
     propensity: FloatArray
+    unit: IntArray | None
 
-    def __init__(self, action: ArrayLike, reward: ArrayLike, propensity: ArrayLike) -> None:
+    def __init__(
+        self, action: ArrayLike, reward: ArrayLike, propensity: ArrayLike, unit: IntArray | None = None
+    ) -> None:
         got = as_vector("reward", reward)
         chance = as_vector("propensity", propensity, size=got.size)
         tried = np.asarray(action)
@@ -56,7 +61,10 @@ class Logged:
             )
         object.__setattr__(self, "action", tried.astype(np.intp))
         object.__setattr__(self, "reward", got)
+        if unit is not None and unit.shape != got.shape:
+            raise InputError(f"unit has shape {unit.shape}; needed {got.size} numbers, one per reward.")
         object.__setattr__(self, "propensity", chance)
+        object.__setattr__(self, "unit", unit)
 
 
 @dataclass(frozen=True, eq=False)

@@ -58,4 +58,4 @@ def paired_difference(first: Influence, second: Influence, *, level: float = 0.9
         first.weights.clipped_mass + second.weights.clipped_mass,
     )
     leftover = np.concatenate([np.where(differ, first.residual, 0.0), np.where(differ, -second.residual, 0.0)])
-    return estimate_mean(first.values - second.values, level=level, weights=weights, leftover=leftover)
+    return estimate_mean(first.values - second.values, level=level, weights=weights, leftover=leftover, unit=first.unit)

@@ -41,6 +41,8 @@ class Evidence:
         Of the intervals, in (0, 1).
     max_weight : float, optional
         Clip weights here.
+    unit : array [n] of int, optional
+        Prompts of one number (a session) hang together.
 
     Raises
     ------
@@ -62,6 +64,7 @@ class Evidence:
     logging_policy: FloatArray | None = None
     level: float = 0.95
     max_weight: float | None = None
+    unit: NDArray[np.intp] | None = None
 
     def __post_init__(self) -> None:
         shape = (len(self.quality), len(self.tiers))
@@ -126,7 +129,8 @@ class Evidence:
         found = []
         for table, other in ((self.quality, another), (self.cost_usd, tiers)):
             action = np.where(tried[rows, choice], choice, other)
-            found.append(Logged(action, _wider(table, 0.0)[rows, action], _wider(self.propensity, 1.0)[rows, action]))
+            chance = _wider(self.propensity, 1.0)[rows, action]
+            found.append(Logged(action, _wider(table, 0.0)[rows, action], chance, self.unit))
         return found[0], found[1]
 
     def _expected(self) -> tuple[FloatArray, FloatArray]:

@@ -46,4 +46,5 @@ def snips(logged: Logged, pi: ArrayLike, *, max_weight: float | None = None, lev
         level=level,
         weights=weights,
         leftover=leftover,
+        unit=logged.unit,
     )

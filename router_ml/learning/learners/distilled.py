@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any, Self
 
 import numpy as np
@@ -23,8 +24,8 @@ class DistilledLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has
     """An `ngram` learner fitted to a teacher's soft labels; the graph holds the student alone.
 
     A soft label is what the teacher, fitted without the prompt, expects of a tier: it has none of the noise of a single
-    sampled answer, and there is one for tiers that never answered the prompt, and for prompts that nobody answered
-    (rows of the targets that are NaN throughout).
+    sampled answer, and there is one for tiers that never answered the prompt, and for prompts that nobody answered:
+    `unlabelled`, and rows of the targets that are NaN throughout.
 
     Parameters
     ----------
@@ -37,6 +38,8 @@ class DistilledLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has
     n_folds : int
         Folds that the teacher's labels are made with.
     random_state : int
+    unlabelled : Inputs, optional
+        Further prompts for the student to learn from.
 
     References
     ----------
@@ -50,12 +53,14 @@ class DistilledLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has
         alpha: float = 0.3,
         n_folds: int = 5,
         random_state: int = 0,
+        unlabelled: Inputs | None = None,
     ) -> None:
         self.teacher = teacher
         self.teacher_params = teacher_params
         self.alpha = alpha
         self.n_folds = n_folds
         self.random_state = random_state
+        self.unlabelled = unlabelled
 
     def _teacher(self) -> Learner:
         from router_ml.learning.learners.registry import make_learner
@@ -71,6 +76,7 @@ class DistilledLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has
 
     def fit(self, X: Inputs, targets: Targets) -> Self:
         """Label the prompts by the teacher, and fit the student to that."""
+        X, targets = self._with_unlabelled(X, targets)
         labelled = _labelled(targets)
         teacher, known, outcomes = self._teacher(), X[labelled], targets.take(labelled)
         folds = np.random.default_rng(self.random_state).permutation(len(known)) % self.n_folds
@@ -82,6 +88,14 @@ class DistilledLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has
         student = NgramLearner(self.alpha)
         self.parts_ = {"student": student.fit(X, Targets(meets, quality, tokens, np.full_like(tokens, np.nan)))}
         return self
+
+    def _with_unlabelled(self, X: Inputs, targets: Targets) -> tuple[Inputs, Targets]:
+        if self.unlabelled is None:
+            return X, targets
+        unknown = np.full((len(self.unlabelled), targets.n_tiers), np.nan)
+        tables = (np.vstack([getattr(targets, f.name), unknown]) for f in fields(targets))
+        features = np.vstack([X.features, self.unlabelled.features])
+        return Inputs(features, [*X.tokens, *self.unlabelled.tokens]), Targets(*tables)
 
     def make_parts(self) -> dict[str, Learner]:
         """The student, unfitted."""

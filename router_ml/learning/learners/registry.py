@@ -33,11 +33,11 @@ LEARNERS: Mapping[str, Callable[..., Learner]] = {
 
 
 def make_learner(name: str, **params: Any) -> Learner:
-    """Make a learner; params that it doesn't have are an error, save ``random_state`` and ``on_epoch``, which not all have."""
+    """Make a learner; params that it doesn't have are an error, save ``random_state``, ``on_epoch`` and ``unlabelled``, which not all have."""
     if name not in LEARNERS:
         raise InputError(f"There is no learner {name!r}; choose from {', '.join(LEARNERS)}.")
     accepted = LEARNERS[name]().get_params()  # type: ignore[attr-defined]
-    common = {k: v for k, v in params.items() if k in accepted or k not in ("random_state", "on_epoch")}
+    common = {k: v for k, v in params.items() if k in accepted or k not in ("random_state", "on_epoch", "unlabelled")}
     unknown = sorted(set(common) - set(accepted))
     if unknown:
         raise InputError(f"The learner {name!r} has no parameter {unknown}; it has {sorted(accepted)}.")

@@ -1,0 +1,86 @@
+"""The export of what was trained, and where it says that it comes from."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from router_ml.ladder import Ladder
+from router_ml.learning.encoders import Encoder
+from router_ml.learning.export import Parity, export
+from router_ml.workflow.options import FitOptions
+from router_ml.workflow.training import Trained
+
+__all__ = ["export_router"]
+
+
+def export_router(
+    path: Path,
+    trained: Trained,
+    encoder: Encoder,
+    ladder: Ladder,
+    options: FitOptions,
+    *,
+    parity_prompts: Sequence[str],
+    provenance: Mapping[str, Any],
+    parity_answers: NDArray[np.object_] | None = None,
+) -> Parity:
+    """Write the artifact, with its provenance; see :func:`router_ml.learning.export.export`."""
+    return export(
+        path,
+        encoder,
+        trained.model,
+        ladder=ladder,
+        bar=options.bar.to_dict(),
+        reference=trained.reference,
+        settings=trained.settings,
+        guarantees=trained.promises,
+        novelty_threshold=trained.model.novelty.threshold if options.safe_when_novel else None,
+        neighbours=trained.neighbours,
+        input_tokens=trained.input_tokens,
+        provenance={**provenance, **_why(trained), "git_commit": _git_commit(), "versions": _versions()},
+        parity_prompts=parity_prompts,
+        acceptance=trained.acceptance,
+        parity_answers=parity_answers,
+    )
+
+
+def _why(trained: Trained) -> dict[str, Any]:
+    why: dict[str, Any] = {} if trained.reason is None else {"learner_chosen": trained.reason}
+    if trained.curve:
+        why["learning_curve"] = trained.curve
+    return why
+
+
+def _git_commit() -> str | None:
+    try:
+        found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=False)
+    except OSError:
+        return None
+    return found.stdout.strip() or None if found.returncode == 0 else None
+
+
+def _versions() -> dict[str, str]:
+    packages = (
+        "router-ml",
+        "numpy",
+        "scikit-learn",
+        "torch",
+        "onnx",
+        "onnxruntime",
+        "tokenizers",
+        "sentence-transformers",
+    )
+    versions = {}
+    for package in packages:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "unknown"
+    return versions
