@@ -4,8 +4,8 @@
  *     const router = await Router.load("router.onnx");
  *     const decision = await router.route("What is 2+2?"); // { tier, model, p_meets, quality, cost_usd, policy, knob, reason, novelty }
  *
- * It mirrors, under the same names, `core/artifact.py` (the format), `core/text.py` (the text that is embedded) and
- * `core/router.py` (the decision); where one of them changes, this file has to follow. Of the core's options it takes those that
+ * It mirrors, under the same names, `core/artifact.py` (the format), `core/text.py` (the text that is embedded),
+ * `core/features.py` (what the graph is given of it) and `core/deciding.py` (the decision); where one of them changes, this file has to follow. Of the core's options it takes those that
  * `route` names here; promises and other limits are the Python core's.
  */
 
@@ -15,12 +15,17 @@ import { readFile } from "node:fs/promises";
 import { Tokenizer } from "@huggingface/tokenizers";
 import { InferenceSession, Tensor } from "onnxruntime-node";
 
-const SCHEMA_VERSION = "3";
-const RENDER_VERSION = "3";
-const HEAD_CHARS = 6144;
-const TAIL_CHARS = 2048;
+const SCHEMA_VERSION = "4";
+const RENDER_VERSION = "4";
+const HEAD_CHARS = 3072;
+const TAIL_CHARS = 1024;
 const MAX_CHARS = HEAD_CHARS + TAIL_CHARS;
-const INPUTS = ["input_ids", "token_weights", "log_n_chars"];
+const INPUTS = ["feature_ids", "feature_weights"];
+
+/** A text's features (core/features.py): pairs of tokens have the ids below `N_PAIRS`, tokens those from there on. */
+const N_PAIRS = 65521;
+const PAIR_MULTIPLIER = 1_000_003; // times a token id it is well below 2^53
+const PAIR_START = 32768;
 
 /** What Python's `str.split` splits at; JavaScript's `\s` lacks some of it, and has U+FEFF besides. */
 const WHITE_SPACE = /[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+/u;
@@ -132,13 +137,15 @@ export class Router {
 
   #feed(text, nChars) {
     const ids = this.#tokenizer.encode(text, { add_special_tokens: false }).ids;
-    // An encoder needs at least one position, also where a text has no token of the vocabulary.
-    const length = Math.max(1, ids.length);
-    const padded = BigInt64Array.from({ length }, (_, i) => BigInt(ids[i] ?? this.metadata.pad_id));
+    // A graph needs at least one position, also where a text has no token of the vocabulary.
+    const tokens = ids.length ? ids : [0];
+    const pairs = tokens.map((id, i) => ((i ? tokens[i - 1] : PAIR_START) * PAIR_MULTIPLIER + id) % N_PAIRS);
+    const features = [...tokens.map((id) => N_PAIRS + id), ...pairs, -3, -2, -1];
+    const each = Array(2 * tokens.length).fill(ids.length ? 1 / ids.length : 0);
+    const weights = [...each, 1 / tokens.length, Math.log1p(nChars), 1];
     return {
-      input_ids: new Tensor("int64", padded, [1, length]),
-      token_weights: new Tensor("float32", new Float32Array(length).fill(ids.length ? 1 / length : 0), [1, 1, length]),
-      log_n_chars: new Tensor("float32", Float32Array.of(Math.log1p(nChars)), [1, 1]),
+      feature_ids: new Tensor("int64", BigInt64Array.from(features, BigInt), [1, features.length]),
+      feature_weights: new Tensor("float32", Float32Array.from(weights), [1, 1, features.length]),
     };
   }
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from router_ml.core.text import HEAD_CHARS, MAX_CHARS, TAIL_CHARS
+from router_ml.core.text import cut
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -42,6 +42,9 @@ N_SHARED = 3
 """Features of how far two answers agree."""
 MAX_SEEN = 3
 """Answers that are looked at together at most; of more, the last."""
+
+_HEAD, _TAIL = 6144, 2048
+"""Bytes of an answer that are looked at: nobody waits for them as for a decision, and the end of an answer says most."""
 
 _WORD = re.compile(r"\w+")
 _OPTION = re.compile(r"^[ \t]*\(?([A-Z])[.):][ \t]+(.+)$", re.MULTILINE)
@@ -134,10 +137,13 @@ def seen_states(n_tiers: int) -> tuple[tuple[int, ...], ...]:
 
 
 def answer_text(answer: str) -> str:
-    """The text of an answer that is looked at: as of a prompt its head and its tail, but it may be empty."""
-    if len(answer) > MAX_CHARS:
-        answer = answer[:HEAD_CHARS] + "\n" + answer[-TAIL_CHARS:]
-    return answer.replace("\0", " ").encode("utf-8", "replace").decode("utf-8")
+    """The text of an answer that is looked at: as of a prompt its head and its tail, of more bytes, but it may be empty.
+
+    `router_ml.core.text.RENDER_VERSION` is the version of this, too.
+    """
+    if len(answer) > _HEAD + _TAIL:
+        answer = answer[:_HEAD] + "\n" + answer[-_TAIL:]  # before each character is looked at
+    return cut(answer.replace("\0", " ").encode("utf-8", "replace").decode("utf-8"), _HEAD, _TAIL)
 
 
 def answer_features(prompt: str, answers: Sequence[str | None]) -> NDArray[np.float32]:

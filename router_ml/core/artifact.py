@@ -9,9 +9,9 @@ The file is an ONNX ``ModelProto`` with four metadata properties: ``router_ml.sc
 in the same file, a router and the model that judges its answers can't be of different versions. And ``router_ml.neighbours`` may hold
 a sample of the training prompts (`router_ml.core.neighbours`): ids and outcomes, no text.
 
-The graph takes ``input_ids`` [n, L] int64 and ``log_n_chars`` [n, 1] float32 (the natural logarithm of 1 + the length in
-characters, before the text is cut), and what `Metadata.inputs` names of: ``token_weights`` [n, 1, L] float32 (one over the
-number of tokens, 0 where a row is filled up), ``attention_mask`` [n, L] int64 (1, and 0 where it is filled up). It gives
+The graph takes what `Metadata.inputs` names: of a static encoder ``feature_ids`` [n, F] int64 and ``feature_weights`` [n, 1, F]
+float32 (`router_ml.core.features`); of a transformer ``input_ids`` and ``attention_mask`` [n, L] int64 (1, and 0 where a row is
+filled up), and ``log_n_chars`` [n, 1] float32 (the natural logarithm of 1 + the length in characters, before the text is cut). It gives
 ``p_meets``, ``quality``, ``output_tokens`` [n, T] and ``novelty`` [n], all float32, and with neighbours ``embedding`` [n, d].
 
 To change the format: raise `SCHEMA_VERSION`, say in CHANGELOG.md what changed, and leave reading the older one to the
@@ -49,7 +49,7 @@ __all__ = [
     "read_artifact",
 ]
 
-SCHEMA_VERSION = "3"
+SCHEMA_VERSION = "4"
 SCHEMA_KEY = "router_ml.schema"
 METADATA_KEY = "router_ml.metadata"
 TOKENIZER_KEY = "router_ml.tokenizer"

@@ -165,13 +165,13 @@ def _times(call: Callable[[], object], calls: int) -> np.ndarray[tuple[int], np.
 def _latency(router: Router, prompt: str, tokens: int, calls: int) -> Latency:
     whole = _times(lambda: router.route(prompt), calls)
     text, n_chars = bounded(prompt)
-    ids = [router.tokenizer.encode(text)]
+    ids = router.tokenizer.encode(text)
     rendering, tokenizing, running = (
         float(np.median(_times(part, calls)))
         for part in (
             lambda: bounded(prompt),
             lambda: router.tokenizer.encode(text),
-            lambda: router.inference.run(ids, [n_chars]),
+            lambda: router.inference.run_row(ids, n_chars),
         )
     )
     rest = max(float(np.median(whole)) - rendering - tokenizing - running, 0.0)

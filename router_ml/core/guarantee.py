@@ -24,7 +24,8 @@ class Guarantee:
 
     With probability at least ``1 - delta`` over the draw of those prompts, the expected loss of routing with this knob is at most
     `limit`, for traffic of which they are a fair sample (independent draws of one distribution; exchangeable will do). It says
-    nothing of other traffic, of single prompts, or of requests whose own limits exclude tiers.
+    nothing of other traffic, of single prompts, or of requests whose own limits exclude tiers. Prompts of one session, or nearly the
+    same, count as one, by their mean: it is the mean over such units that is bounded.
 
     Parameters
     ----------
@@ -35,7 +36,7 @@ class Guarantee:
     knob : float or None
         None: nothing could be certified, so that everything goes to the reference tier.
     n : int
-        Prompts that it rests on.
+        Prompts that it rests on; those that count as one once.
     mean_loss, saving : float or None
         On these prompts: what was lost, and the share of the reference tier's cost that was saved. Both flatter a little, since the
         knob was picked on them.
@@ -95,8 +96,7 @@ def find_guarantee(
 ) -> Guarantee:
     """The boldest promise of the table that keeps what is asked: of at most this limit and this delta.
 
-    For a slice without rows of its own, that of all traffic together, which then holds for all traffic only. Where the boldest row
-    isn't certified, a stricter one is taken: the chance that this fails is at most the sum of both deltas.
+    For a slice without rows of its own, that of all traffic together, which then holds for all traffic only.
 
     Raises
     ------

@@ -5,34 +5,37 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from router_ml.core.features import FeatureRow, feature_rows
 from router_ml.errors import ArtifactError
 
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["EMBEDDING", "OUTPUTS", "Inference", "batches", "open_session"]
+__all__ = ["EMBEDDING", "FEATURE_INPUTS", "OUTPUTS", "Inference", "batches", "open_session"]
 
 OUTPUTS = ["p_meets", "quality", "output_tokens", "novelty"]
 """What a decision needs of the graph, in this order."""
+FEATURE_INPUTS = ("feature_ids", "feature_weights")
+"""What the graph of a static encoder takes; that of a transformer takes token ids."""
 EMBEDDING = "embedding"
 """One more output, of artifacts that hold training prompts to compare with."""
 
-_MAX_UNIFORM = 1024
-"""Token weights of single texts are kept up to this length: 2 MB at most."""
-_SHORT = 4096
-"""Logarithms of so many lengths in characters are kept."""
-_MAX_ROWS, _MAX_POSITIONS = 256, 2_048
-"""Prompts, and token positions with padding, in one run of the graph: enough to keep it busy, few enough for what a run
-gathers (a position is a vector of the encoder's width) to stay near the processor."""
+_MAX_KEPT = 512
+"""Arrays for single texts are kept up to this length in tokens: 3 MB a thread at most. For a longer one, making them is a small part."""
+_MAX_ROWS = 256
+"""Prompts in one run of the graph."""
+_MAX_POSITIONS, _MAX_NARROW = 2_048, 4_096
+"""Token positions, with padding, in one run: enough to keep it busy, few enough for what it gathers to stay near the processor. A
+transformer gathers vectors of its width, a graph of features mostly a few numbers each (its batches were a fifth faster for it)."""
 
 
 class Inference:
-    """Runs an artifact's graph. Threads may share it: all that a call changes are a cache of token weights and what is its thread's own.
+    """Runs an artifact's graph. Threads may share it: all that a call changes is its thread's own.
 
     Parameters
     ----------
@@ -52,107 +55,100 @@ class Inference:
         self._run: Any = getattr(self._session, "_sess", self._session).run
         # Options of one's own, be they the default ones, spare a tenth of it again.
         self._run_options = _default_run_options()
-        self._row = _Row(self._session, self._run_options)
-        self._has_weights = "token_weights" in inputs
-        self._has_mask = "attention_mask" in inputs
+        self._has_features = "feature_ids" in inputs
+        self.most_positions = _MAX_NARROW if self._has_features else _MAX_POSITIONS
+        self._row = _Rows(self._session, self._run_options)
         self._pad_id = pad_id
-        self._log_n_chars = list(_log_n_chars(range(_SHORT))[:, None])
-        self._uniform: dict[int, NDArray[np.float32]] = {}
 
     def run_one(
         self, ids: NDArray[np.int64], n_chars: int, *, outputs: Sequence[str] = OUTPUTS
     ) -> list[NDArray[np.float32]]:
         """`OUTPUTS`, or others, of one prompt, by its token ids and its length in characters."""
-        result: list[NDArray[np.float32]] = self._run(outputs, self._feed_one(ids, n_chars), self._run_options)
+        result: list[NDArray[np.float32]] = self._run(outputs, self._feed([ids], [n_chars]), self._run_options)
         return result
 
     def run_row(self, ids: NDArray[np.int64], n_chars: int) -> list[float]:
-        """The same `OUTPUTS` as plain numbers, one after the other [3 T + 1]: nothing is made for them, so it takes less time."""
-        return self._row.run(self._feed_one(ids, n_chars))
+        """The same `OUTPUTS` as plain numbers, one after the other [3 T + 1], in half the time where the graph takes features."""
+        if self._has_features and len(ids):
+            return self._row.run(ids, n_chars)
+        return [value for output in self.run_one(ids, n_chars) for value in output.ravel().tolist()]
 
     def run(self, ids: Sequence[NDArray[np.int64]], n_chars: Sequence[int]) -> list[NDArray[np.float32]]:
         """`OUTPUTS` of n prompts, in one run of the graph."""
-        if len(ids) == 1:
-            return self.run_one(ids[0], n_chars[0])
         outputs: list[NDArray[np.float32]] = self._run(OUTPUTS, self._feed(ids, n_chars), self._run_options)
         return outputs
 
-    def _feed_one(self, ids: NDArray[np.int64], n_chars: int) -> dict[str, NDArray[Any]]:
-        length = len(ids)
-        if length == 0:
-            return self._feed([ids], [n_chars])
-        feed: dict[str, NDArray[Any]] = {
-            "input_ids": ids.reshape(1, length),
-            "log_n_chars": self._log_n_chars[n_chars] if n_chars < _SHORT else _log_n_chars([n_chars]),
-        }
-        if self._has_weights:
-            weights = self._uniform.get(length)
-            if weights is None:
-                weights = np.full((1, 1, length), 1 / length, dtype=np.float32)
-                if length <= _MAX_UNIFORM:
-                    self._uniform[length] = weights
-            feed["token_weights"] = weights
-        if self._has_mask:
-            feed["attention_mask"] = np.ones((1, length), dtype=np.int64)
-        return feed
-
     def _feed(self, ids: Sequence[NDArray[np.int64]], n_chars: Sequence[int]) -> dict[str, NDArray[Any]]:
+        if self._has_features:
+            return dict(zip(FEATURE_INPUTS, feature_rows(ids, n_chars), strict=True))
         lengths = np.array([len(i) for i in ids])
         # An encoder needs at least one position, also where a text has no token of the vocabulary.
         is_token = np.arange(max(1, lengths.max())) < lengths[:, None]
         padded = np.full(is_token.shape, self._pad_id, dtype=np.int64)
         padded[is_token] = np.concatenate(ids)
-        feed: dict[str, NDArray[Any]] = {
-            "input_ids": padded,
-            "log_n_chars": _log_n_chars(n_chars),
-        }
-        if self._has_weights:
-            feed["token_weights"] = (is_token / np.maximum(lengths, 1)[:, None]).astype(np.float32)[:, None, :]
-        if self._has_mask:
-            feed["attention_mask"] = is_token.astype(np.int64)
-        return feed
+        log_n_chars = np.log1p(n_chars).astype(np.float32)[:, None]
+        return {"input_ids": padded, "attention_mask": is_token.astype(np.int64), "log_n_chars": log_n_chars}
 
 
-class _Row(threading.local):
-    """Each thread's own place for the outputs of one prompt, and what it gave the graph last."""
+class _Row(NamedTuple):
+    """The features of a text of some length, and a run of the graph that reads them where they are."""
+
+    features: FeatureRow
+    binding: Any
+
+
+class _Rows(threading.local):
+    """Each thread's own rows of features, by length, and its place for the outputs of one prompt.
+
+    What a run reads and writes is named to onnxruntime once for each length: on each call that took 3 of 20 us.
+    """
 
     def __init__(self, session: onnxruntime.InferenceSession, options: onnxruntime.RunOptions) -> None:
-        self._options = options
-        binding = self._binding = session.io_binding()
-        # Without the wrappers, whose checks are for graphs on other devices and take twice as long as the run.
+        self._session, self._options = session, options
+        # Without the wrapper, whose checks are for graphs on other devices and take twice as long as the run.
         self._run = getattr(session, "_sess", session).run_with_iobinding
-        self._raw = getattr(binding, "_iobinding", binding) if hasattr(session, "_sess") else binding
-        self._inputs: dict[str, NDArray[Any]] = {}
         widths = {o.name: math.prod(d for d in o.shape if isinstance(d, int)) for o in session.get_outputs()}
-        self._values = np.zeros(sum(widths[name] for name in OUTPUTS), dtype=np.float32)
-        start = 0
-        for name in OUTPUTS:
-            shape = (1,) if name == "novelty" else (1, widths[name])
-            place = self._values[start : start + widths[name]]
-            binding.bind_output(name, "cpu", 0, np.float32, shape, place.ctypes.data)
-            start += widths[name]
+        self._widths = [widths[name] for name in OUTPUTS]
+        self._values = np.zeros(sum(self._widths), dtype=np.float32)
+        self._rows: dict[int, _Row] = {}
+        # Of texts too long to be kept: another binding for each took 30 of the 45 us that making a row for one takes.
+        self._spare = self._bound_outputs()
 
-    def run(self, feed: dict[str, NDArray[Any]]) -> list[float]:
-        for name, value in feed.items():
-            if self._inputs.get(name) is not value:
-                self._binding.bind_cpu_input(name, value)
-                # Kept, since onnxruntime reads it where it is.
-                self._inputs[name] = value
-        self._run(self._raw, self._options)
+    def run(self, ids: NDArray[np.int64], n_chars: int) -> list[float]:
+        length = len(ids)
+        row = self._rows.get(length)
+        if row is None:
+            row = self._make(length)
+            if length <= _MAX_KEPT:
+                self._rows[length] = row
+        row.features.fill(ids, n_chars)
+        self._run(row.binding, self._options)
         values: list[float] = self._values.tolist()
         return values
 
+    def _make(self, length: int) -> _Row:
+        features = FeatureRow(length)
+        binding = self._bound_outputs() if length <= _MAX_KEPT else self._spare
+        for name, value in zip(FEATURE_INPUTS, (features.ids, features.weights), strict=True):
+            binding.bind_cpu_input(name, value)
+        return _Row(features, getattr(binding, "_iobinding", binding) if hasattr(self._session, "_sess") else binding)
 
-def batches(lengths: Sequence[int]) -> list[NDArray[np.intp]]:
-    """Rows in runs of like length, so that little is padded, each within the bounds."""
+    def _bound_outputs(self) -> onnxruntime.IOBinding:
+        """One more binding, of the outputs so far."""
+        binding, start = self._session.io_binding(), 0
+        for name, width in zip(OUTPUTS, self._widths, strict=True):
+            shape = (1,) if name == "novelty" else (1, width)
+            binding.bind_output(name, "cpu", 0, np.float32, shape, self._values[start : start + width].ctypes.data)
+            start += width
+        return binding
+
+
+def batches(lengths: Sequence[int], most: int = _MAX_POSITIONS) -> list[NDArray[np.intp]]:
+    """Rows in runs of like length, so that little is padded, of at most `most` positions each (a single row may have more)."""
     order = np.argsort(lengths, kind="stable")
     batches, start = [], 0
     for stop in range(1, len(order) + 1):
-        if (
-            stop == len(order)
-            or stop - start >= _MAX_ROWS
-            or (stop + 1 - start) * lengths[order[stop]] > _MAX_POSITIONS
-        ):
+        if stop == len(order) or stop - start >= _MAX_ROWS or (stop + 1 - start) * lengths[order[stop]] > most:
             batches.append(order[start:stop])
             start = stop
     return batches
@@ -176,7 +172,3 @@ def _default_run_options() -> onnxruntime.RunOptions:
     import onnxruntime
 
     return onnxruntime.RunOptions()
-
-
-def _log_n_chars(n_chars: Sequence[int]) -> NDArray[np.float32]:
-    return np.log1p(n_chars).astype(np.float32)[:, None]

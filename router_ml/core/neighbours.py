@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import threading
 import zlib
 from dataclasses import dataclass
 from typing import NamedTuple, Self
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from router_ml.errors import ArtifactError
 
-__all__ = ["Neighbour", "Neighbours"]
+__all__ = ["Neighbour", "Neighbours", "StoredNeighbours"]
 
 _LEVELS = 127
 """Of a coordinate, on either side of 0: enough for a similarity to the second decimal."""
@@ -88,6 +89,33 @@ class Neighbours:
                 return cls(stored["ids"], stored["vectors"], stored["quality"])
         except (OSError, EOFError, ValueError, KeyError, NotImplementedError, BadZipFile, zlib.error) as exc:
             raise ArtifactError(f"The artifact's training prompts can't be read ({exc}); export it again.") from exc
+
+
+class StoredNeighbours:
+    """An artifact's neighbours, unpacked when they are first asked for, and once. Threads may share it.
+
+    Parameters
+    ----------
+    text : str
+        :meth:`Neighbours.to_text`; empty: the artifact holds none.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._lock = threading.Lock()
+        self._unpacked: Neighbours | None = None
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the artifact holds any."""
+        return bool(self._text)
+
+    def nearest(self, embedding: NDArray[np.floating], n: int, tiers: tuple[str, ...]) -> tuple[Neighbour, ...]:
+        """:meth:`Neighbours.nearest`; raises ArtifactError where they can't be read."""
+        with self._lock:
+            if self._unpacked is None:
+                self._unpacked = Neighbours.from_text(self._text)
+        return self._unpacked.nearest(embedding, n, tiers)
 
 
 def _unit(vectors: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -20,9 +20,13 @@ if TYPE_CHECKING:
     from router_ml.core.artifact import Metadata
     from router_ml.core.text import Query
 
-__all__ = ["Options", "Request", "requirements", "resolve"]
+__all__ = ["Options", "Request", "RequestCache", "requirements", "resolve"]
 
 _NOTHING: frozenset[str] = frozenset()
+_CONSTANT = {str, int, float, bool, type(None)}
+"""Types of options that stay what they are; a collection of tiers might be another by the next call."""
+_MAX_KNOWN = 1024
+"""Requests that are kept; then they are forgotten."""
 _VISION_PARTS = ("image_url", "input_image", "image")
 
 
@@ -141,6 +145,30 @@ def resolve(
         novelty=math.inf if ignore_novelty or metadata.novelty_threshold is None else metadata.novelty_threshold,
         is_plain=allowed is None and forbidden is None and not needs and output_tokens is None and max_cost_usd is None,
     )
+
+
+class RequestCache:
+    """:func:`resolve` for an artifact, its answers kept: checking a threshold takes as long as deciding by it. Threads may share it."""
+
+    def __init__(self, metadata: Metadata) -> None:
+        self._metadata = metadata
+        self._default = resolve(metadata)
+        self._known: dict[tuple[tuple[str, object], ...], Request] = {}
+
+    def resolve(self, options: Options) -> Request:
+        """The checked request; raises what :func:`resolve` does."""
+        if not options:
+            return self._default
+        if not all(type(value) in _CONSTANT for value in options.values()):
+            return resolve(self._metadata, **options)
+        key = tuple(options.items())
+        found = self._known.get(key)
+        if found is None:
+            found = resolve(self._metadata, **options)
+            if len(self._known) >= _MAX_KNOWN:
+                self._known = {}
+            self._known[key] = found
+        return found
 
 
 def requirements(query: Query) -> frozenset[str]:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import math
-import os
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple, Self, Unpack
+from typing import Self, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,33 +13,22 @@ from numpy.typing import NDArray
 from router_ml.core.acceptance import Acceptance, next_step
 from router_ml.core.answers import AnswerModel
 from router_ml.core.artifact import Artifact, Metadata, Setting, read_artifact
-from router_ml.core.decision import Decision, Policy, Prediction
+from router_ml.core.deciding import Decider, Predicted
+from router_ml.core.decision import Decision, Prediction
 from router_ml.core.explanation import Explanation, TierView
-from router_ml.core.inference import EMBEDDING, Inference, batches
-from router_ml.core.limits import Limits
-from router_ml.core.neighbours import Neighbour, Neighbours
-from router_ml.core.policy import choose, choose_reference
-from router_ml.core.request import Options, Request, requirements, resolve
-from router_ml.core.text import Query, Rendered, bounded
+from router_ml.core.inference import EMBEDDING, Inference
+from router_ml.core.neighbours import Neighbour, StoredNeighbours
+from router_ml.core.request import Options, RequestCache, requirements
+from router_ml.core.stream import cores, run_stream
+from router_ml.core.text import Query, bounded
 from router_ml.core.tokenize import TextTokenizer
-from router_ml.errors import InputError, QueryError
+from router_ml.errors import InputError
 from router_ml.ladder import Ladder
 
 __all__ = ["Router"]
 
-_CHUNK = 1024
-"""Queries of a stream that are worked on together."""
-_FEW_RUNS = 2
-"""So many runs of the graph are done sooner than threads for them are started."""
 _NEAREST = 5
 """Training prompts that an explanation names."""
-
-
-class _Predicted(NamedTuple):
-    """What is predicted of a part of a stream, and what its queries need by their content (None: nothing)."""
-
-    prediction: Prediction
-    needs: list[frozenset[str]] | None
 
 
 class Router:
@@ -57,27 +42,16 @@ class Router:
         self.metadata: Metadata = artifact.metadata
         self.ladder: Ladder = artifact.metadata.ladder
         self.inference = Inference(artifact.model, self.metadata.inputs, self.metadata.pad_id, threads=threads)
-        self._workers = max(1, _cores() // threads)
+        self._workers = max(1, cores() // threads)
         self.tokenizer = TextTokenizer(
             artifact.tokenizer,
             max_tokens=self.metadata.max_tokens,
             add_special_tokens=self.metadata.add_special_tokens,
         )
-        self._per_char = np.array(self.metadata.input_tokens_per_char)
-        self._base = np.array(self.metadata.input_tokens_base)
-        self._limits = Limits(self.ladder)
-        # Shorter prompts fit into each tier's window, so there is a choice (unless there is one tier: then never).
-        fits = (self._limits.windows - self._base) / np.maximum(self._per_char, 1e-9)
-        self._always_fits = float(fits.min()) if len(self.ladder) > 1 else 0.0
-        per_input, per_output, per_call = self.ladder.prices()
-        # A call's expected cost: the first, plus the second a character, plus the third a token of the answer.
-        usd = (per_call + self._base * per_input, self._per_char * per_input, per_output)
-        self._usd: list[tuple[float, float, float]] = list(zip(*(u.tolist() for u in usd), strict=True))
-        self._names = [(tier.name, tier.model) for tier in self.ladder]
-        self._reference = self.ladder.index(self.metadata.reference)
-        self._default = resolve(self.metadata)
+        self._decider = Decider(self.metadata)
+        self._requests = RequestCache(self.metadata)
         self._answers = AnswerModel(artifact.acceptance, self.ladder, self.tokenizer)
-        self._neighbours = artifact.neighbours
+        self._neighbours = StoredNeighbours(artifact.neighbours)
 
     @classmethod
     def load(cls, path: str | Path, *, threads: int = 1) -> Self:
@@ -127,14 +101,13 @@ class Router:
         >>> router.route("What is 2 + 2?", max_loss=0.02, forbidden=["full"]).tier  # doctest: +SKIP
         'nano'
         """
-        request = resolve(self.metadata, **options) if options else self._default
-        text = bounded(query)
-        ids = self.tokenizer.encode(text.text)
+        request = self._requests.resolve(options)
+        text, n_chars = bounded(query)
+        ids = self.tokenizer.encode(text)
         needs = requirements(query)
-        if needs or not request.is_plain or text.n_chars >= self._always_fits:
-            said = self._prediction(self.inference.run_one(ids, text.n_chars), [text.n_chars])
-            return self._decide(_Predicted(said, [needs]), request)[0]
-        return self._decide_plainly(self.inference.run_row(ids, text.n_chars), text.n_chars, request)
+        if needs or not request.is_plain or n_chars >= self._decider.always_fits:
+            return self._decider.decide(self._predicted(ids, n_chars, needs), request)[0]
+        return self._decider.decide_row(self.inference.run_row(ids, n_chars), n_chars, request)
 
     def route_batch(self, queries: Iterable[Query], **options: Unpack[Options]) -> list[Decision]:
         """Choose the tier for each of many queries, on all cores; options as in :meth:`route`."""
@@ -145,8 +118,8 @@ class Router:
 
         Some thousand queries are read ahead.
         """
-        request = resolve(self.metadata, **options) if options else self._default
-        return chain.from_iterable(self._decide(part, request) for part in self._stream(_queries(queries)))
+        request = self._requests.resolve(options)
+        return chain.from_iterable(self._decider.decide(part, request) for part in self._stream(_queries(queries)))
 
     def explain(self, query: Query, **options: Unpack[Options]) -> Explanation:
         """Say why a query goes where it goes; options as in :meth:`route`. Not as fast: it is made for people.
@@ -158,23 +131,24 @@ class Router:
         InputError
             See :meth:`route`.
         """
-        request = resolve(self.metadata, **options)
-        text, needs = bounded(query), requirements(query)
-        ids = self.tokenizer.encode(text.text)
-        part = _Predicted(self._prediction(self.inference.run_one(ids, text.n_chars), [text.n_chars]), [needs])
+        request = self._requests.resolve(options)
+        text, n_chars = bounded(query)
+        ids = self.tokenizer.encode(text)
+        needs = requirements(query)
+        part = self._predicted(ids, n_chars, needs)
         said = part.prediction
-        why_not = self._limits.why_not(request, needs, said)
+        why_not = self._decider.limits.why_not(request, needs, said)
         tables = (said.p_meets, said.quality, said.output_tokens, said.cost_usd)
         expected: list[tuple[float, float, float, float]] = list(zip(*(t[0].tolist() for t in tables), strict=True))
         views = tuple(
-            TierView(name, model, *row, why)
-            for (name, model), row, why in zip(self._names, expected, why_not, strict=True)
+            TierView(tier.name, tier.model, *row, why)
+            for tier, row, why in zip(self.ladder, expected, why_not, strict=True)
         )
         nearest: tuple[Neighbour, ...] = ()
-        if self._neighbours:
-            embedding = self.inference.run_one(ids, text.n_chars, outputs=[EMBEDDING])[0][0]
-            nearest = Neighbours.from_text(self._neighbours).nearest(embedding, _NEAREST, self.ladder.names)
-        decision = None if all(why_not) else self._decide(part, request)[0]
+        if self._neighbours.is_there:
+            embedding = self.inference.run_one(ids, n_chars, outputs=[EMBEDDING])[0][0]
+            nearest = self._neighbours.nearest(embedding, _NEAREST, self.ladder.names)
+        decision = None if all(why_not) else self._decider.decide(part, request)[0]
         return Explanation(decision, views, float(said.novelty[0]), self.metadata.novelty_threshold, nearest)
 
     @property
@@ -228,7 +202,7 @@ class Router:
         ----------
         L. Chen, M. Zaharia, J. Zou (2023), "FrugalGPT", arXiv:2305.05176.
         """
-        request = resolve(self.metadata, **options)
+        request = self._requests.resolve(options)
         policy, knob = request.policy, request.knob
         seen, answers = self._answers.seen(answer, tier, earlier or {})
         before = self.predict([query]) if prediction is None else prediction
@@ -238,7 +212,7 @@ class Router:
             )
         told = self._answers.predict([query], [answers], before)
         p, q = (table[0, self._answers.graph.state_of(seen)].astype(np.float64) for table in told)
-        may = self._limits.permitted(request, [requirements(query)], before)[0]
+        may = self._decider.limits.permitted(request, [requirements(query)], before)[0]
         if policy == "bar":
             at_hand, following = next_step(p, p, seen, may)
             reaching = (t for t in np.flatnonzero(may).tolist() if t not in seen and p[t] >= knob)
@@ -247,7 +221,8 @@ class Router:
             lam = knob if policy == "value" else 0.0
             at_hand, following = next_step(q, q - self.caution * lam * before.cost_usd[0], seen, may)
             if policy == "reference":
-                following = None if self._reference in seen or not may[self._reference] else self._reference
+                reference = self._decider.reference
+                following = None if reference in seen or not may[reference] else reference
         following_name = None if following is None else self.ladder[following].name
         own = seen[-1]
         return Acceptance(
@@ -265,153 +240,23 @@ class Router:
         parts = list(self.predict_iter(queries))
         if not parts:
             none = np.empty((0, len(self.ladder)), np.float32)
-            return self._prediction([none, none, none, np.empty(0, np.float32)], [])
+            return self._decider.prediction([none, none, none, np.empty(0, np.float32)], [])
         return parts[0] if len(parts) == 1 else Prediction.concatenate(parts)
 
     def predict_iter(self, queries: Iterable[Query]) -> Iterator[Prediction]:
         """:meth:`predict` for a stream of any length, in parts of about a thousand queries each."""
         return (part.prediction for part in self._stream(_queries(queries)))
 
-    def _stream(self, queries: Iterator[Query]) -> Iterator[_Predicted]:
-        # The graph runs in threads of its own (onnxruntime lets go of the interpreter's lock), while this one tokenizes.
-        waiting: deque[tuple[_Chunk, list[NDArray[np.intp]], list[Future[Any]]]] = deque()
-        n_read = 0
-        with ThreadPoolExecutor(self._workers) as pool:
-            while read := list(islice(queries, _CHUNK)):
-                texts = _bounded_all(read, n_read)
-                n_read += len(read)
-                ids = self.tokenizer.encode_batch([t.text for t in texts])
-                chunk = _Chunk([t.n_chars for t in texts], _needs(read))
-                rows = batches([len(i) for i in ids])
-                parts = [([ids[i] for i in b], [chunk.n_chars[i] for i in b]) for b in (r.tolist() for r in rows)]
-                if len(parts) <= _FEW_RUNS and not waiting:
-                    yield self._collect(chunk, rows, [self.inference.run(*part) for part in parts])
-                    continue
-                waiting.append((chunk, rows, [pool.submit(self.inference.run, *part) for part in parts]))
-                if len(waiting) > 1:
-                    chunk, rows, runs = waiting.popleft()
-                    yield self._collect(chunk, rows, [run.result() for run in runs])
-            for chunk, rows, runs in waiting:
-                yield self._collect(chunk, rows, [run.result() for run in runs])
+    def _stream(self, queries: Iterator[Query]) -> Iterator[Predicted]:
+        parts = run_stream(self.inference, self.tokenizer, queries, workers=self._workers)
+        return (Predicted(self._decider.prediction(p.outputs, p.n_chars), p.needs) for p in parts)
 
-    def _collect(
-        self, chunk: _Chunk, rows: list[NDArray[np.intp]], outputs: list[list[NDArray[np.float32]]]
-    ) -> _Predicted:
-        back = np.argsort(np.concatenate(rows))
-        columns = [np.concatenate(column)[back] for column in zip(*outputs, strict=True)]
-        return _Predicted(self._prediction(columns, chunk.n_chars), chunk.needs)
-
-    def _prediction(self, outputs: Sequence[NDArray[np.float32]], n_chars: Sequence[int]) -> Prediction:
-        p_meets, quality, output_tokens, novelty = outputs
-        input_tokens = self._base + self._per_char * np.array(n_chars, dtype=np.float64)[:, None]
-        cost_usd = self.ladder.cost_usd(input_tokens, output_tokens)
-        return Prediction(p_meets, quality, output_tokens, cost_usd, novelty, input_tokens)
-
-    def _decide_plainly(self, row: list[float], n_chars: int, request: Request) -> Decision:
-        """What :meth:`_decide` answers for one query that each tier may take, from :meth:`Inference.run_row`, without arrays."""
-        policy, knob, n_tiers = request.policy, request.knob, len(self._usd)
-        p_meets, quality, tokens = row[:n_tiers], row[n_tiers : 2 * n_tiers], row[2 * n_tiers : 3 * n_tiers]
-        novelty = row[-1]
-        tier, reason = 0, "best_value"
-        if novelty > request.novelty:
-            tier, reason = self._reference, "novel"
-        elif policy == "value":
-            best = -math.inf
-            for t, (fixed, per_char, per_output) in enumerate(self._usd):
-                value = quality[t] - knob * (fixed + per_char * n_chars + per_output * tokens[t])
-                if value > best:
-                    tier, best = t, value
-        elif policy == "bar":
-            reason = "meets_bar"
-            while p_meets[tier] < knob:
-                tier += 1
-                if tier == len(p_meets):
-                    tier, reason = p_meets.index(max(p_meets)), "none_meets_bar"
-                    break
-        else:
-            tier, reason = self._reference, "reference"
-        fixed, per_char, per_output = self._usd[tier]
-        cost_usd = fixed + per_char * n_chars + per_output * tokens[tier]
-        name, model = self._names[tier]
-        return Decision(name, model, p_meets[tier], quality[tier], cost_usd, policy, knob, reason, novelty)
-
-    def _decide(self, part: _Predicted, request: Request) -> list[Decision]:
-        said, policy, knob = part.prediction, request.policy, request.knob
-        may = self._limits.permitted(request, part.needs, said)
-        n_allowed = may.sum(axis=1)
-        if not n_allowed.all():
-            raise QueryError(self._no_tier(part, int(n_allowed.argmin()), request))
-        novel = said.novelty > np.float64(request.novelty)  # in double precision, as for one query
-        chosen = np.where(
-            novel,
-            choose_reference(said.quality, self._reference, may),
-            choose(policy, knob, said.p_meets, said.quality, said.cost_usd, may),
-        )
-        rows = np.arange(len(chosen))
-        p_meets, quality, cost_usd = (
-            table[rows, chosen].tolist() for table in (said.p_meets, said.quality, said.cost_usd)
-        )
-        return [
-            Decision(name, model, p, q, c, policy, knob, _reason(policy, p >= knob, n, is_novel), novelty)
-            for (name, model), p, q, c, n, is_novel, novelty in zip(
-                (self._names[tier] for tier in chosen.tolist()),
-                p_meets,
-                quality,
-                cost_usd,
-                n_allowed.tolist(),
-                novel.tolist(),
-                said.novelty.tolist(),
-                strict=True,
-            )
-        ]
-
-    def _no_tier(self, part: _Predicted, row: int, request: Request) -> str:
-        needs = part.needs[row] if part.needs else frozenset[str]()
-        reasons = self._limits.why_not(request, needs, part.prediction.take(slice(row, row + 1)))
-        named = "; ".join(f"{tier}: {reason}" for tier, reason in zip(self.ladder.names, reasons, strict=True))
-        return f"No tier may take this query ({named}). Shorten it, ask for less, or allow another tier."
-
-
-class _Chunk(NamedTuple):
-    """What is remembered of a chunk of a stream while the graph runs: lengths in characters, and needs."""
-
-    n_chars: list[int]
-    needs: list[frozenset[str]] | None
+    def _predicted(self, ids: NDArray[np.int64], n_chars: int, needs: frozenset[str]) -> Predicted:
+        said = self._decider.prediction(self.inference.run_one(ids, n_chars), [n_chars])
+        return Predicted(said, [needs])
 
 
 def _queries(queries: Iterable[Query]) -> Iterator[Query]:
     if isinstance(queries, str):
         raise InputError("'queries' is one string; it needs to be a sequence of queries, e.g. ['...'].")
     return iter(queries)
-
-
-def _needs(queries: Sequence[Query]) -> list[frozenset[str]] | None:
-    needs = [requirements(query) for query in queries]
-    return needs if any(needs) else None
-
-
-def _reason(policy: Policy, reaches: bool, n_allowed: int, novel: bool) -> str:
-    if n_allowed == 1:
-        return "only_tier"
-    if novel:
-        return "novel"
-    if policy == "bar":
-        return "meets_bar" if reaches else "none_meets_bar"
-    return "best_value" if policy == "value" else "reference"
-
-
-def _cores() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS and Windows
-        return os.cpu_count() or 1
-
-
-def _bounded_all(queries: Sequence[Query], n_before: int) -> list[Rendered]:
-    texts = []
-    for i, query in enumerate(queries):
-        try:
-            texts.append(bounded(query))
-        except QueryError as exc:
-            raise QueryError(f"Query {n_before + i} (from 0): {exc}") from exc
-    return texts

@@ -19,14 +19,15 @@ __all__ = [
     "Rendered",
     "bounded",
     "conversation_text",
+    "cut",
     "render",
 ]
 
-RENDER_VERSION = "3"
+RENDER_VERSION = "4"
 """Raise it whenever the same query would give another text: an artifact is refused by a core that renders otherwise."""
 
-HEAD_CHARS = 6144
-TAIL_CHARS = 2048
+HEAD_CHARS = 3072
+TAIL_CHARS = 1024
 MAX_CHARS = HEAD_CHARS + TAIL_CHARS
 """A longer text keeps its head and its tail: instructions stand at either end, and a bound keeps a decision's time fixed.
 
@@ -76,10 +77,9 @@ def bounded(query: Query) -> Rendered:
     """What :func:`render` does before it collapses white space; a tokenizer that splits into words can do that itself."""
     text = query if isinstance(query, str) else _render_messages(query)
     n_chars = len(text)
-    if n_chars > MAX_CHARS:
-        text = text[:HEAD_CHARS] + "\n" + text[-TAIL_CHARS:]
-    if not text.isascii():
-        text = _within_bytes(text)
+    # Asked here, so that the common case is spared a call.
+    if n_chars > MAX_CHARS or not text.isascii():
+        text = cut(text, HEAD_CHARS, TAIL_CHARS)
     if not text or text.isspace():
         raise QueryError("The query is empty; it needs some text to route by.")
     if "\0" in text:
@@ -87,7 +87,18 @@ def bounded(query: Query) -> Rendered:
     return Rendered(text, n_chars)
 
 
-def _within_bytes(text: str) -> str:
+def cut(text: str, head: int, tail: int) -> str:
+    """Of a text of more than ``head + tail`` characters, or bytes in UTF-8, what stands whole within so many at either end.
+
+    Raises
+    ------
+    QueryError
+        If it isn't text (lone surrogates).
+    """
+    if len(text) > head + tail:
+        text = text[:head] + "\n" + text[-tail:]
+    if text.isascii():
+        return text
     try:
         encoded = text.encode()
     except UnicodeEncodeError as exc:
@@ -95,10 +106,10 @@ def _within_bytes(text: str) -> str:
             f"The query isn't valid Unicode: a lone surrogate U+{ord(text[exc.start]):04X} at character {exc.start}. "
             "Decode it as UTF-8 before you route it."
         ) from exc
-    if len(encoded) <= MAX_CHARS:
+    if len(encoded) <= head + tail:
         return text
     # What is cut in two at either end is left out.
-    return "\n".join(end.decode(errors="ignore") for end in (encoded[:HEAD_CHARS], encoded[-TAIL_CHARS:]))
+    return "\n".join(end.decode(errors="ignore") for end in (encoded[:head], encoded[-tail:]))
 
 
 def conversation_text(query: Query) -> str:

@@ -20,18 +20,19 @@ _SPACE = "\u2581"
 """What SentencePiece-like vocabularies write for a space."""
 _MAX_WORDS = 65_536
 """Words that the cache holds at most: about 15 MB; then it starts anew."""
+_FEW_CHARS = 256
+"""New words of so many characters go to the tokenizer's model, marks for spaces put in here: a word then takes 11 us, not 23. With more it
+makes no difference, but the tokenizer lets go of the interpreter's lock meanwhile."""
 _MAX_WORD_CHARS = 40
 """A longer word is a rare one: a key, a URL, an endless line. It isn't cached."""
-_NEW_WORDS = 8
-"""New words that one call tokenizes by themselves at most: with more, the text as a whole is faster."""
 
 
 class TextTokenizer:
     """Token ids of texts, as of words with single spaces between them (`router_ml.core.text.render`).
 
     Where the tokenizer provably treats each word by itself (:func:`words_are_independent`), known words are looked up, and
-    a few new ones tokenized and kept; a text with many new ones goes to the tokenizer whole. Threads may share it: the
-    cache only ever maps a word to the ids that the tokenizer gives it.
+    new ones tokenized, all in one call, and kept. Threads may share it: the cache only ever maps a word to the ids that the
+    tokenizer gives it.
 
     Parameters
     ----------
@@ -67,9 +68,13 @@ class TextTokenizer:
             and not add_special_tokens
             # One with a space would be found in a text of words that are each known by themselves.
             and not any(" " in reserved for reserved in self._reserved)
-            and words_are_independent(json.loads(spec))
+            and words_are_independent(values := json.loads(spec))
         )
+        self._model = self._tokenizer.model
         self._words: dict[str, bytes] = {}
+        vocabulary: dict[str, int] = values["model"]["vocab"] if self.cached else {}
+        self._starts_word = np.zeros(max(vocabulary.values(), default=-1) + 1, dtype=bool)
+        self._starts_word[[i for piece, i in vocabulary.items() if piece.startswith(_SPACE)]] = True
 
     def encode(self, text: str) -> NDArray[np.int64]:
         """Token ids of a text, its white space collapsed; shape [length]."""
@@ -94,35 +99,43 @@ class TextTokenizer:
         return self._ids(" ".join(words), self._special)
 
     def _encode_new(self, words: list[str]) -> NDArray[np.int64]:
-        """Encode words of which some aren't known: the new ones one by one where they are few, else the text whole."""
+        """Encode words of which some aren't known: these as a text of their own, each once, whose ids are then told apart."""
         known = self._words
         if len(known) >= _MAX_WORDS:
             # Another dict, not a cleared one: a thread that reads the old one goes on undisturbed.
             known = self._words = {}
         new = [word for word in dict.fromkeys(words) if word not in known]
-        met = {word: self._word(word) for word in new[:_NEW_WORDS] if not self._holds_reserved(word)}
-        known.update((word, ids) for word, ids in met.items() if len(word) <= _MAX_WORD_CHARS)
-        if len(met) < len(new):
+        text = " ".join(new)
+        if any(reserved in text for reserved in self._reserved):
             return self._encode_whole(words)
+        # None is left where another thread has met them all meanwhile.
+        met = self._tell_apart(new, text) if new else {}
+        known.update((word, found) for word, found in met.items() if len(word) <= _MAX_WORD_CHARS)
         return np.frombuffer(b"".join([met[word] if word in met else known[word] for word in words]), dtype=np.int64)
 
-    def _word(self, word: str) -> bytes:
-        return self._ids(word, False).tobytes()
+    def _tell_apart(self, words: list[str], text: str) -> dict[str, bytes]:
+        """The ids of each of some words, tokenized as one text of them."""
+        if len(text) <= _FEW_CHARS:
+            found = self._model.tokenize(_SPACE + text.replace(" ", _SPACE))
+            ids = np.array([token.id for token in found], dtype=np.int64)
+        else:
+            ids = self._ids(text, False)
+        # Each word begins with the mark for a space, and has it nowhere else: so does the first of its pieces alone.
+        starts = (ids.itemsize * np.flatnonzero(self._starts_word[ids])).tolist()
+        whole = ids.tobytes()
+        return {word: whole[a:b] for word, a, b in zip(words, starts, [*starts[1:], len(whole)], strict=True)}
 
     def _ids(self, text: str, special: bool) -> NDArray[np.int64]:
         # `encode` would look for each token's place in the text too, which takes as long again.
         (found,) = self._tokenizer.encode_batch_fast([text], add_special_tokens=special)
         return np.array(found.ids, dtype=np.int64)
 
-    def _holds_reserved(self, word: str) -> bool:
-        return any(reserved in word for reserved in self._reserved)
-
 
 def words_are_independent(spec: dict[str, Any]) -> bool:
     """Whether a tokenizer provably gives a text of words with single spaces the ids of its words, one after the other.
 
     True for byte-pair encodings that prepend a mark to the text, replace spaces by it, don't split otherwise, and whose vocabulary
-    has no piece with the mark behind another character. A merge makes a piece of the vocabulary, so none can reach over a
+    has the mark, and no piece with it behind another character. A merge makes a piece of the vocabulary, so none can reach over a
     space; and merges on either side don't depend on one another. Texts with the mark itself or a reserved token in
     them are another matter.
 
@@ -151,5 +164,7 @@ def words_are_independent(spec: dict[str, Any]) -> bool:
         and bool(model.get("byte_fallback"))
         and spec.get("pre_tokenizer") is None
         and (spec.get("normalizer") or {}).get("normalizers") == marks
+        # Else the mark would become bytes, and where a word begins couldn't be told.
+        and _SPACE in model.get("vocab", {})
         and not any(_SPACE in piece.lstrip(_SPACE) for piece in model.get("vocab", {}))
     )

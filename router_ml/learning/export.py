@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from router_ml.core.artifact import Metadata, Setting
 from router_ml.core.guarantee import Guarantee
-from router_ml.core.inference import EMBEDDING
+from router_ml.core.inference import EMBEDDING, FEATURE_INPUTS
 from router_ml.core.neighbours import Neighbours
 from router_ml.core.policy import choose
 from router_ml.core.router import Router
@@ -24,6 +23,7 @@ from router_ml.files import replacing
 from router_ml.ladder import Ladder
 from router_ml.learning.acceptance import AcceptanceModel, Answers
 from router_ml.learning.encoders import Encoder, ExportableEncoder
+from router_ml.learning.encoders.base import TokenizerSpec
 from router_ml.learning.graph import Graph
 from router_ml.learning.inputs import InputNames, encode_inputs, tokenize
 from router_ml.learning.model import FittedModel
@@ -40,7 +40,6 @@ MIN_AGREEMENT = 0.9999
 _INPUTS: Mapping[str, tuple[type[np.generic], list[int | str]]] = {
     "input_ids": (np.int64, ["n", "length"]),
     "attention_mask": (np.int64, ["n", "length"]),
-    "token_weights": (np.float32, ["n", 1, "length"]),
     "log_n_chars": (np.float32, ["n", 1]),
 }
 
@@ -92,8 +91,12 @@ def build_graph(encoder: Encoder, model: FittedModel, n_tiers: int, *, with_embe
             "(label, embed, evaluate), and export with 'static' or a sentence-transformers model."
         )
     graph = Graph()
-    for name in encoder.tokenizer_spec().inputs:
-        graph.input(name, *_INPUTS[name])
+    spec = encoder.tokenizer_spec()
+    if _takes_features(spec):
+        graph.feature_inputs()
+    else:
+        for name in spec.inputs:
+            graph.input(name, *_INPUTS[name])
     embedding = encoder.to_graph(graph)
     x = graph.node("Concat", embedding, "log_n_chars", axis=1)
     outputs, novelty = model.to_graph(graph, InputNames(x, "input_ids", _token_weights(graph, encoder)))
@@ -148,7 +151,10 @@ def export(
         encoder={"name": encoder.name, "sha256": encoder.fingerprint},
         learner={"name": model.name, "params": model.params},
         provenance=provenance,
-        **{f.name: getattr(spec, f.name) for f in dataclasses.fields(spec) if f.name != "json"},
+        inputs=FEATURE_INPUTS if _takes_features(spec) else spec.inputs,
+        pad_id=spec.pad_id,
+        max_tokens=spec.max_tokens,
+        add_special_tokens=spec.add_special_tokens,
     )
     second = (
         ""
@@ -225,8 +231,13 @@ def check_acceptance_parity(
     return difference
 
 
+def _takes_features(spec: TokenizerSpec) -> bool:
+    """Whether the graph can be given sums of features: an encoder that asks for weights of tokens adds up rows for them."""
+    return "token_weights" in spec.inputs
+
+
 def _token_weights(graph: Graph, encoder: ExportableEncoder) -> str:
-    if "token_weights" in encoder.tokenizer_spec().inputs:
+    if _takes_features(encoder.tokenizer_spec()):
         return "token_weights"
     mask = graph.cast("attention_mask", np.float32)
     weights = graph.node("Div", mask, graph.node("Max", graph.reduce_sum(mask, 1, keepdims=True), graph.floats(1)))

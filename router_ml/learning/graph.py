@@ -10,6 +10,10 @@ import onnx
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from router_ml.core.features import N_PAIRS, PAIR_MULTIPLIER, PAIR_START
+from router_ml.core.inference import FEATURE_INPUTS
+from router_ml.learning.feature_sums import LENGTH, SHARE, FeatureSums, stored_table, sums_to_nodes
+
 __all__ = ["OPSET", "Graph"]
 
 OPSET = 20
@@ -21,6 +25,11 @@ _DOMAINS = {"ai.onnx.ml": 3}
 
 _NARROWER = 4
 """A table is multiplied by matrices that make its rows so many times as short."""
+_TRACE = 1e-15
+"""What a share is at least: what is divided by it stays a number."""
+_OF_TOKENS = {"input_ids", "token_weights"}
+_CHEAP = 4096
+"""A product with a matrix of so many numbers takes no longer than another node would."""
 _SMALL = 64
 """Constants of up to so many numbers are compared with those that are there."""
 
@@ -38,7 +47,8 @@ class Graph:
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: dict[str, tuple[str, onnx.ValueInfoProto]] = {}
         self._linear: dict[str, tuple[str, NDArray[np.floating], NDArray[np.floating]]] = {}
-        self._means: dict[str, tuple[NDArray[np.floating], str, str]] = {}
+        self._sums: dict[str, FeatureSums] = {}
+        self._n_tokens: int | None = None
         self._opsets = {"": OPSET}
         self._n_names = 0
 
@@ -101,51 +111,114 @@ class Graph:
         """Sum over one axis."""
         return self.node("ReduceSum", x, self.constant(np.array([axis], dtype=np.int64)), keepdims=int(keepdims))
 
-    def mean_of_rows(self, table: NDArray[np.floating], ids: str, weights: str) -> str:
-        """Sums [n, d] of a table's rows [V, d] by their ids [n, L], times weights [n, 1, L].
+    def feature_inputs(self) -> None:
+        """Declare the inputs of a static encoder's artifact (`router_ml.core.features`).
 
-        A product runs faster than a sum over an axis, and linear functions of the result are taken of the table: see :meth:`linear`.
+        ``input_ids``, ``token_weights`` and ``log_n_chars`` then stand for what is in them, for those who ask for them by name.
         """
-        with np.errstate(over="ignore"):
-            half = table.astype(np.float16)
-        # Where nothing is lost, the file is half as large; onnxruntime folds the cast when it loads.
-        exact = np.array_equal(half, table)
-        stored = self.cast(self.constant(half), np.float32) if exact else self.floats(table)
-        mean = self.node("MatMul", weights, self.node("Gather", stored, ids, axis=0))
-        mean = self.node("Squeeze", mean, self.constant(np.array([1], dtype=np.int64)))
-        self._means[mean] = (table, ids, weights)
-        return mean
+        self.input(FEATURE_INPUTS[0], np.int64, ["n", "features"])
+        self.input(FEATURE_INPUTS[1], np.float32, ["n", 1, "features"])
+        self._sums["log_n_chars"] = FeatureSums(None, None, LENGTH)
 
-    def n_ids(self, ids: str) -> int | None:
-        """How many different ids there are, as a table of so many rows is read by them; None where that isn't known."""
-        return min((len(table) for table, of, _ in self._means.values() if of == ids), default=None)
+    def mean_of_rows(self, table: NDArray[np.floating], ids: str, weights: str) -> str:
+        """Sums [n, k] of a table's rows [V, k] by token ids [n, L], times weights [n, 1, L].
+
+        Where the graph takes features, nothing is added yet: linear functions of the result are taken of the table (see :meth:`linear`),
+        and what is needed in the end is read in one go.
+        """
+        if self._takes_features(ids):
+            self._n_tokens = len(table)
+            return self._sum(FeatureSums(table, None, np.zeros((3, table.shape[1]))))
+        return self._look_up(table, ids, weights)
+
+    def mean_of_words(
+        self, pairs: NDArray[np.floating], ids: str, weights: str, tokens: NDArray[np.floating] | None = None
+    ) -> str:
+        """The same of pairs [N_PAIRS, k] of neighbouring tokens, and of tokens [2^m, k], which share rows beyond 2^m."""
+        if self._takes_features(ids):
+            if tokens is not None and self._n_tokens is not None:
+                tokens = tokens[np.arange(self._n_tokens) % len(tokens)]
+            return self._sum(FeatureSums(tokens, pairs, np.zeros((3, pairs.shape[1]))))
+        pair = self._pairs(ids)
+        if tokens is None:
+            return self._look_up(pairs, pair, weights)
+        # A remainder by a power of two is the last bits.
+        single = self.node("BitwiseAnd", ids, self.constant(np.int64(len(tokens) - 1)))
+        feature = self.node("Concat", single, self.node("Add", pair, self.constant(np.int64(len(tokens)))), axis=1)
+        return self._look_up(np.vstack([tokens, pairs]), feature, self.node("Concat", weights, weights, axis=2))
+
+    def share_of_token(self, ids: str, weights: str) -> str:
+        """One over the number of tokens [n, 1], which each of them weighs; next to nothing where there is none."""
+        if self._takes_features(ids):
+            return self._sum(FeatureSums(None, None, SHARE))
+        share = self.node("ReduceSumSquare", weights, self.constant(np.array([2], dtype=np.int64)), keepdims=0)
+        return self.node("Max", share, self.floats(_TRACE))
+
+    def _takes_features(self, ids: str) -> bool:
+        return ids == "input_ids" and "log_n_chars" in self._sums
+
+    def _sum(self, sums: FeatureSums) -> str:
+        name = self._name("sum")
+        self._sums[name] = sums
+        return name
+
+    def _look_up(self, table: NDArray[np.floating], ids: str, weights: str) -> str:
+        stored = stored_table(table)
+        rows = self.constant(stored) if stored.dtype == np.float32 else self.cast(self.constant(stored), np.float32)
+        rows = self.node("Gather", rows, ids, axis=0)
+        mean = self.node("MatMul", weights, rows)
+        return self.node("Squeeze", mean, self.constant(np.array([1], dtype=np.int64)))
+
+    def _pairs(self, ids: str) -> str:
+        """:func:`router_ml.core.features.pair_ids` of each row [n, L] of token ids."""
+        start = self.constant(np.int64(PAIR_START))
+        shifted = self.node("Pad", ids, self.constant(np.array([0, 1, 0, 0], dtype=np.int64)), start)
+        ends = (np.array([v], dtype=np.int64) for v in (0, -1, 1))
+        before = self.node("Slice", shifted, *(self.constant(v) for v in ends))
+        pair = self.node("Add", self.node("Mul", before, self.constant(np.int64(PAIR_MULTIPLIER))), ids)
+        return self.node("Mod", pair, self.constant(np.int64(N_PAIRS)))
 
     def linear(self, x: str, weight: NDArray[np.floating], bias: NDArray[np.floating]) -> str:
         """``x @ weight + bias`` for weight [d, m] and bias [m].
 
-        Where x is :meth:`mean_of_rows`, alone or beside other columns, the table is multiplied instead, once, here: a function of a
-        mean is the mean of the function, and rows of a few numbers are read sooner than token vectors.
+        Of sums over features in x, alone or beside other columns, the tables are multiplied instead, once, here: a function of a
+        sum is the sum of the function, and rows of a few numbers are read sooner than token vectors. Of what is linear itself, by a
+        small matrix, one product is made.
         """
-        x, weight = self._through_means(x, weight)
-        product = self.node("Gemm", x, self.floats(weight), self.floats(bias))
-        self._linear[product] = (x, weight, bias)
-        return product
-
-    def _through_means(self, x: str, weight: NDArray[np.floating]) -> tuple[str, NDArray[np.floating]]:
+        if x in self._linear and len(self._linear[x][1]) * weight.shape[1] <= _CHEAP:
+            source, before, shift = self._linear[x]
+            return self.linear(source, before @ weight, shift @ weight + bias)
         parts = self._parts(x)
+        sums = [p for p in parts if p in self._sums]
+        blocks = self._blocks(parts, weight)
+        if blocks is None or not self._can_be_summed(sums, weight.shape[1]):
+            product = self.node("Gemm", x, self.floats(weight), self.floats(bias))
+            self._linear[product] = (x, weight, bias)
+            return product
+        of_sums = [block for p, block in zip(parts, blocks, strict=True) if p in self._sums]
+        summed = self._sum(FeatureSums.linear([self._sums[p] for p in sums], of_sums, bias))
+        rest = [(p, block) for p, block in zip(parts, blocks, strict=True) if p not in self._sums]
+        if not rest:
+            return summed
+        others, of_others = zip(*rest, strict=True)
+        beside = others[0] if len(others) == 1 else self.node("Concat", *others, axis=1)
+        return self.node("Gemm", beside, self.floats(np.vstack(of_others)), summed)
+
+    def _can_be_summed(self, sums: Sequence[str], n_outputs: int) -> bool:
+        """Whether there are tables, and their products with a matrix would all be narrower."""
+        widths = [
+            self._sums[p].width for p in sums if self._sums[p].tokens is not None or self._sums[p].pairs is not None
+        ]
+        return bool(widths) and all(n_outputs * _NARROWER <= width for width in widths)
+
+    def _blocks(self, parts: Sequence[str], weight: NDArray[np.floating]) -> list[NDArray[np.floating]] | None:
+        """The rows of a matrix that go with each of the parts; None where the width of more than one isn't known."""
         widths = [self._width(part) for part in parts]
         if widths.count(None) > 1:
-            return x, weight
+            return None
         rest = len(weight) - sum(w for w in widths if w is not None)
-        blocks = np.split(weight, np.cumsum([rest if w is None else w for w in widths])[:-1])
-        n_outputs = weight.shape[1]
-        for i, part in enumerate(parts):
-            if part in self._means and n_outputs * _NARROWER <= len(blocks[i]):
-                table, ids, weights = self._means[part]
-                parts[i] = self.mean_of_rows(table.astype(np.float64) @ blocks[i], ids, weights)
-                blocks[i] = np.eye(n_outputs)
-        changed = parts if len(parts) == 1 else [self.node("Concat", *parts, axis=1)]
-        return changed[0], np.vstack(blocks)
+        ends = np.cumsum([rest if w is None else w for w in widths])[:-1]
+        return np.split(weight, ends)
 
     def _parts(self, x: str) -> list[str]:
         """What was concatenated to x; x itself where nothing was."""
@@ -154,20 +227,24 @@ class Graph:
 
     def _width(self, x: str) -> int | None:
         """Columns of a matrix, where they are known."""
-        if x in self._means:
-            return int(self._means[x][0].shape[1])
+        if x in self._sums:
+            return self._sums[x].width
         dims = next((i.type.tensor_type.shape.dim for i in self._inputs if i.name == x), None)
         return None if dims is None else int(dims[-1].dim_value) or None
 
     def affine(self, x: str, scale: NDArray[np.floating], shift: NDArray[np.floating]) -> str:
-        """``x * scale + shift`` per column; where x is the result of :meth:`linear`, by its own product."""
+        """``x * scale + shift`` per column; where x is linear in something, by that product."""
+        if x in self._sums:
+            return self._sum(FeatureSums.linear([self._sums[x]], [np.diag(scale)], shift))
         if x in self._linear:
-            source, weight, bias = self._linear[x]
-            return self.linear(source, weight * scale, bias * scale + shift)
+            return self.linear(x, np.diag(scale), shift)
         return self.node("Add", self.node("Mul", x, self.floats(scale)), self.floats(shift))
 
     def split(self, x: str, *sizes: int) -> list[str]:
         """Columns in runs of the given sizes."""
+        if x in self._sums:
+            ends = np.cumsum(sizes).tolist()
+            return [self._sum(self._sums[x].columns(end - size, end)) for end, size in zip(ends, sizes, strict=True)]
         return self.nodes("Split", x, self.constant(np.array(sizes, dtype=np.int64)), n_outputs=len(sizes), axis=1)
 
     def l2_normalize(self, x: str) -> str:
@@ -193,9 +270,12 @@ class Graph:
             if not needed.isdisjoint(node.output):
                 needed.update(_read_by(node))
                 nodes.append(node)
+        sums = {name: each for name, each in self._sums.items() if name in needed}
+        by_token = self._takes_features("input_ids") and not needed.isdisjoint(_OF_TOKENS)
+        first, tables = sums_to_nodes(sums, n_tokens=self._n_tokens or 1, token_inputs=by_token)
         constants = [c for c in self._initializers if c.name in needed]
         outputs = [info for _, info in self._outputs.values()]
-        graph = helper.make_graph(nodes[::-1], "router", self._inputs, outputs, constants)
+        graph = helper.make_graph([*first, *nodes[::-1]], "router", self._inputs, outputs, [*tables, *constants])
         self._name_outputs(graph)
         # IR version 9 goes with opset 20; a newer one would be refused by older runtimes for no gain.
         opsets = [helper.make_opsetid(domain, version) for domain, version in self._opsets.items()]

@@ -52,7 +52,7 @@ class FittedModel:
     def params(self) -> dict[str, Any]:
         """The learner's settings, as plain values."""
         params: dict[str, Any] = self.learner.get_params()  # type: ignore[attr-defined]
-        return {k: v for k, v in params.items() if not callable(v)}
+        return {k: v for k, v in params.items() if not callable(v) and not isinstance(v, Inputs)}
 
     def save(self, path: str | Path) -> None:
         """Write settings and arrays as ``.npz``, without pickle; the inverse of :meth:`load`."""

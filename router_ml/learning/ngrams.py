@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from router_ml.core.features import N_PAIRS, pair_ids
 from router_ml.learning.graph import Graph
 from router_ml.learning.inputs import InputNames
-from router_ml.learning.pairs import N_PAIRS, add_pairs_to_graph, pair_ids
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-__all__ = ["N_FEATURES", "NgramCounts", "add_to_graph", "add_wide_to_graph"]
+__all__ = ["N_FEATURES", "NgramCounts", "add_to_graph"]
 
 _N_TOKENS = 32_768
 """Features of single tokens; token ids beyond share them (most vocabularies of small encoders have fewer)."""
-_TRACE = 1e-20
+_TRACE = 1e-15
 """In the squared norm, which of a token is more than 1: nothing. A text without tokens is divided by it."""
 
 N_FEATURES = _N_TOKENS + N_PAIRS
-"""Of single tokens, then of pairs (`router_ml.learning.pairs`)."""
+"""Of single tokens, then of pairs (`router_ml.core.features`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,24 +80,11 @@ class NgramCounts:
 
 def add_to_graph(graph: Graph, x: InputNames, weight: NDArray[np.floating], idf: NDArray[np.float64]) -> str:
     """``NgramCounts.of(tokens).tf_idf(idf) @ weight`` for weight [N_FEATURES, k], in a graph; the name of the result [n, k]."""
-    n_columns = weight.shape[1]
-    return graph.split(add_wide_to_graph(graph, x, weight, idf), n_columns, 1)[0]
-
-
-def add_wide_to_graph(graph: Graph, x: InputNames, weight: NDArray[np.floating], idf: NDArray[np.float64]) -> str:
-    """:func:`add_to_graph`, and a column of no use behind [n, k + 1]: a product that follows can pass over it at no cost."""
-    token_bits = graph.constant(np.int64(_N_TOKENS - 1))  # a remainder by a power of two is the last bits
-    n_ids = graph.n_ids(x.input_ids)
-    fits = n_ids is not None and n_ids <= _N_TOKENS
-    single = x.input_ids if fits else graph.node("BitwiseAnd", x.input_ids, token_bits)
-    pair = graph.node("Add", add_pairs_to_graph(graph, x.input_ids), graph.constant(np.int64(_N_TOKENS)))
-    feature = graph.node("Concat", single, pair, axis=1)
+    table = np.column_stack([weight * idf[:, None], idf**2])
+    both = graph.mean_of_words(table[_N_TOKENS:], x.input_ids, x.token_weights, table[:_N_TOKENS])
+    sums, square = graph.split(both, weight.shape[1], 1)
     # Weights are one over the number of tokens: so are the sums, and the sum of their squares is that again.
-    weights = graph.node("Concat", x.token_weights, x.token_weights, axis=2)
-    rows = graph.node("Gather", graph.floats(np.column_stack([weight * idf[:, None], idf**2])), feature)
-    second = graph.constant(np.array([1], dtype=np.int64))
-    sums = graph.node("Squeeze", graph.node("MatMul", weights, rows), second)
-    square = graph.node("Gather", sums, graph.constant(np.array([weight.shape[1]], dtype=np.int64)), axis=1)
-    share = graph.node("ReduceSumSquare", x.token_weights, graph.constant(np.array([2], dtype=np.int64)), keepdims=0)
-    norm = graph.node("Sqrt", graph.node("Max", graph.node("Mul", square, share), graph.floats(_TRACE)))
-    return graph.node("Div", sums, norm)
+    share = graph.share_of_token(x.input_ids, x.token_weights)
+    # Of a token the square is more than 1, so that what is added is nothing; a text without tokens is divided by it.
+    square = graph.affine(square, np.ones(1), np.full(1, _TRACE))
+    return graph.node("Div", sums, graph.node("Sqrt", graph.node("Mul", square, share)))

@@ -9,9 +9,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from router_ml.core.features import N_PAIRS, pair_ids
 from router_ml.learning.graph import Graph
 from router_ml.learning.inputs import InputNames
-from router_ml.learning.pairs import N_PAIRS, add_pairs_to_graph, pair_ids
 
 __all__ = ["EXPECTED_SHARE", "Novelty"]
 
@@ -81,9 +81,8 @@ class Novelty:
 
     def to_graph(self, graph: Graph, x: InputNames) -> str:
         """The same in a graph; gives the name of the output [n]."""
-        found = graph.node("Gather", graph.floats(self.surprisal[:, None]), add_pairs_to_graph(graph, x.input_ids))
-        mean = graph.node("MatMul", x.token_weights, found)
-        return graph.node("Squeeze", mean, graph.constant(np.array([1, 2], dtype=np.int64)))
+        mean = graph.mean_of_words(self.surprisal[:, None], x.input_ids, x.token_weights)
+        return graph.node("Squeeze", mean, graph.constant(np.array([1], dtype=np.int64)))
 
 
 def _surprisal(n_seen: NDArray[np.float64], n: int) -> NDArray[np.float64]:

@@ -3,7 +3,8 @@
 Another language then needs onnxruntime and the library of custom operators of onnxruntime-extensions, and neither our code
 nor a tokenizer: one string tensor goes in, the artifact's outputs come out.
 
-What the graph does is what :func:`router_ml.core.text.render` and :class:`router_ml.core.tokenize.TextTokenizer` do. It can't
+What the graph does is what :func:`router_ml.core.text.render`, :class:`router_ml.core.tokenize.TextTokenizer` and
+:func:`router_ml.core.features.feature_rows` do. It can't
 refuse a query as they do: an empty text is answered as one without tokens, and a text ends at its first NUL character. Render
 chat messages with :func:`~router_ml.core.text.conversation_text` before they go in.
 
@@ -29,6 +30,8 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from router_ml.core.artifact import Artifact, read_artifact
+from router_ml.core.features import FIRST_TOKEN, N_PAIRS, N_WHOLE, PAIR_MULTIPLIER, PAIR_START
+from router_ml.core.inference import FEATURE_INPUTS
 from router_ml.core.policy import choose
 from router_ml.core.router import Router
 from router_ml.core.text import HEAD_CHARS, MAX_CHARS, TAIL_CHARS
@@ -56,13 +59,12 @@ PROBES = (
 )
 """Texts that a wrong graph would answer otherwise: white space of all kinds, reserved tokens, bytes, both sides of the cut."""
 
-_INPUTS = ("input_ids", "token_weights", "log_n_chars")
 _OUTPUTS = ["p_meets", "quality", "output_tokens"]
 _BYTE_PIECES = [f"<0x{byte:02X}>" for byte in range(256)]
 
 _GRAPH = """
 <ir_version: 9, opset_import: ["" : 20, "ai.onnx.contrib" : 1]>
-text_input (string[n] text) => (int64[n, length] input_ids, float[n, 1, length] token_weights, float[n, 1] log_n_chars)
+text_input (string[n] text) => (int64[n, features] feature_ids, float[n, 1, features] feature_weights)
 {
     n_chars = ai.onnx.contrib.StringLength (text)
     one = Constant <value_float = 1.0> ()
@@ -128,6 +130,23 @@ text_input (string[n] text) => (int64[n, length] input_ids, float[n, 1, length] 
     divisor_float = Cast <to = 1> (divisor)
     weights = Div (is_token_float, divisor_float)
     token_weights = Unsqueeze (weights, axis_1)
+
+    shifted = Pad (input_ids, one_before, pair_start)
+    before = Slice (shifted, from_0, to_last, axis_1)
+    multiplied = Mul (before, pair_multiplier)
+    hashed = Add (multiplied, input_ids)
+    pair = Mod (hashed, n_pairs)
+    token = Add (input_ids, first_token)
+    n_texts = Shape (text)
+    whole_shape = Concat <axis = 0> (n_texts, whole_width)
+    of_whole = Expand (whole_ids, whole_shape)
+    feature_ids = Concat <axis = 1> (token, pair, of_whole)
+
+    share = Div (one, divisor_float)
+    ones = Div (divisor_float, divisor_float)
+    whole_weights = Concat <axis = 1> (share, log_n_chars, ones)
+    whole_weights_row = Unsqueeze (whole_weights, axis_1)
+    feature_weights = Concat <axis = 2> (token_weights, token_weights, whole_weights_row)
 }
 """
 """The graph in ONNX's text form (https://github.com/onnx/onnx/blob/main/docs/Syntax.md).
@@ -209,12 +228,14 @@ def text_session(model: str | Path | bytes) -> onnxruntime.InferenceSession:
 def _with_text_input(artifact: Artifact) -> bytes:
     spec = json.loads(artifact.tokenizer)
     metadata = artifact.metadata
-    if metadata.inputs != _INPUTS or metadata.max_tokens is not None or not _becomes_sentencepiece(spec):
+    if metadata.inputs != FEATURE_INPUTS or metadata.max_tokens is not None or not _becomes_sentencepiece(spec):
         raise ExportError(
             f"The tokenizer of the encoder {metadata.encoder.get('name')!r} can't be put into the graph: only a byte-pair "
             "encoding in the manner of Llama can, as the static encoder's. Use the artifact itself, with a tokenizer in front."
         )
     inner = onnx.load_from_string(artifact.model)
+    # Else names in it could be those of the graph before it.
+    inner = onnx.compose.add_prefix(inner, "router/", rename_inputs=False, rename_outputs=False)
     text = onnx.parser.parse_model(_GRAPH)
     tokenizer = next(n for n in text.graph.node if n.op_type == "SentencepieceTokenizer")
     tokenizer.attribute.append(helper.make_attribute("model", _sentencepiece(spec)))
@@ -304,11 +325,16 @@ def _constants(reserved: list[str], pad_id: int) -> list[onnx.TensorProto]:
         "zero": 0,
         "step": 1,
         "minus_one": -1,
+        "first_token": FIRST_TOKEN,
+        "pair_multiplier": PAIR_MULTIPLIER,
+        "pair_start": PAIR_START,
+        "n_pairs": N_PAIRS,
         "max_chars": MAX_CHARS,
         "head_chars": HEAD_CHARS,
         "tail_chars": TAIL_CHARS,
     }
     rows = {"axis_1": 1, "from_0": 0, "from_1": 1, "to_last": -1, "to_end": sys.maxsize, "pad": pad_id, "nbest": 0}
+    rows["whole_width"] = N_WHOLE
     strings = {
         "space": " ",
         "line_break": "\n",
@@ -330,6 +356,8 @@ def _constants(reserved: list[str], pad_id: int) -> list[onnx.TensorProto]:
     return [
         *(numpy_helper.from_array(np.array(v, dtype=np.int64), k) for k, v in integers.items()),
         *(numpy_helper.from_array(np.array([v], dtype=np.int64), k) for k, v in rows.items()),
+        numpy_helper.from_array(np.array([0, 1, 0, 0], dtype=np.int64), "one_before"),
+        numpy_helper.from_array(np.arange(-N_WHOLE, 0), "whole_ids"),
         numpy_helper.from_array(np.array([0], dtype=np.float32), "alpha"),
         numpy_helper.from_array(np.array([False]), "no"),
         *(helper.make_tensor(k, onnx.TensorProto.STRING, [1], [v.encode()]) for k, v in strings.items()),

@@ -12,7 +12,6 @@ from router_ml.core.acceptance import (
     next_step,
     seen_states,
 )
-from router_ml.core.text import MAX_CHARS
 
 ANYONE = np.ones(3, dtype=bool)
 PROMPT = "Which?\nA. the red house\nB. the blue river\nAnswer:"
@@ -47,9 +46,15 @@ def test_the_chosen_option_is_looked_for_in_the_reasoning():
 
 
 def test_any_string_is_an_answer():
-    for text in ("", "\0", "\ud800", "a" * (3 * MAX_CHARS), "\n" * 9000 + "A"):
+    for text in ("", "\0", "\ud800", "a" * 30_000, "\n" * 9000 + "A", "日" * 9000):
         assert np.isfinite(answer_features(text, [answer_text(text)] * 2)).all()
-    assert len(answer_text("a" * (3 * MAX_CHARS))) == MAX_CHARS + 1
+    assert len(answer_text("a" * 30_000)) == 8193
+
+
+def test_an_answer_is_cut_by_bytes_as_a_prompt_is() -> None:
+    # 6,144 and 2,048 bytes: of 3 bytes each, 2,048 characters and 682 (a cut one is left out).
+    assert answer_text("日" * 9000) == "日" * 2048 + "\n" + "日" * 682
+    assert answer_text("日" * 2730) == "日" * 2730
 
 
 def test_the_next_tier_is_the_one_worth_most_if_that_is_more_than_is_at_hand():

@@ -148,6 +148,7 @@ def test_a_file_that_lacks_its_last_bytes_is_refused(data: bytes, n_cut: int) ->
         verify(data[:-n_cut])
 
 
+@settings(deadline=None)
 @given(st.integers(0, 4096))
 def test_a_file_cut_in_its_head_is_refused(data: bytes, length: int) -> None:
     with pytest.raises(ArtifactError):
@@ -210,14 +211,14 @@ def test_a_folder_and_a_missing_file_are_refused(name: str, tmp_path: Path) -> N
         read_artifact(tmp_path / name)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_an_artifact_error(content: bytes) -> None:
     with pytest.raises(ArtifactError):
         verify(content)
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.integers(0, 2000), st.binary(min_size=1, max_size=8))
 def test_any_change_of_the_metadata_is_an_artifact_error(offset: int, change: bytes) -> None:
     graph = b"graph"

@@ -6,7 +6,7 @@ import dataclasses
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router_ml.core.guarantee import Guarantee, GuaranteeKind, find_guarantee
@@ -105,6 +105,7 @@ SOME = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(
     st.lists(SOME, max_size=8),
     st.sampled_from(["loss", "violation"]),

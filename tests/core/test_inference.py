@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from router_ml.core.inference import OUTPUTS, Inference, batches
+from router_ml.core.inference import FEATURE_INPUTS, OUTPUTS, Inference, batches
 from router_ml.learning.graph import Graph
 
 N_TIERS = 3
@@ -16,23 +16,23 @@ LONG = 5000
 """Longer than what is kept ready for short prompts."""
 
 
-@pytest.fixture(scope="module", params=["token_weights", "attention_mask"])
+@pytest.fixture(scope="module", params=["features", "attention_mask"])
 def inference(request: pytest.FixtureRequest) -> Inference:
     """Outputs that hold the mean token id and the length in characters."""
     graph = Graph()
-    inputs = ["input_ids", request.param, "log_n_chars"]
-    graph.input("input_ids", np.int64, ["n", "length"])
-    graph.input("log_n_chars", np.float32, ["n", 1])
-    ids = graph.cast("input_ids", np.float32)
-    if request.param == "token_weights":
-        graph.input("token_weights", np.float32, ["n", 1, "length"])
-        weights = graph.node("Squeeze", "token_weights", graph.constant(np.array([1], dtype=np.int64)))
+    if request.param == "features":
+        inputs = FEATURE_INPUTS
+        graph.feature_inputs()
+        mean = graph.mean_of_rows(np.arange(1000.0)[:, None], "input_ids", "token_weights")
     else:
+        inputs = ("input_ids", "attention_mask", "log_n_chars")
+        graph.input("input_ids", np.int64, ["n", "length"])
+        graph.input("log_n_chars", np.float32, ["n", 1])
         graph.input("attention_mask", np.int64, ["n", "length"])
         mask = graph.cast("attention_mask", np.float32)
         total = graph.node("Max", graph.reduce_sum(mask, 1, keepdims=True), graph.floats(1))
-        weights = graph.node("Div", mask, total)
-    mean = graph.reduce_sum(graph.node("Mul", ids, weights), 1, keepdims=True)
+        weighted = graph.node("Mul", graph.cast("input_ids", np.float32), graph.node("Div", mask, total))
+        mean = graph.reduce_sum(weighted, 1, keepdims=True)
     both = graph.node("Concat", mean, "log_n_chars", axis=1)
     for i, name in enumerate(OUTPUTS[:3]):
         graph.output(graph.linear(both, np.ones((2, N_TIERS)) * (i + 1), np.arange(N_TIERS)), name, ["n", N_TIERS])
@@ -52,7 +52,7 @@ def flat(outputs: list[NDArray[np.float32]]) -> list[float]:
 
 def test_a_row_is_what_arrays_say(inference: Inference) -> None:
     for ids, n_chars in prompts(20) * 2:
-        assert inference.run_row(ids, n_chars) == flat(inference.run_one(ids, n_chars))
+        assert inference.run_row(ids, n_chars) == pytest.approx(flat(inference.run_one(ids, n_chars)), rel=1e-6)
 
 
 def test_a_row_is_the_callers_to_keep(inference: Inference) -> None:
@@ -84,7 +84,7 @@ def test_what_is_kept_ready_is_bounded(inference: Inference) -> None:
     for n in range(1, LONG, 50):
         inference.run_row(np.zeros(n, dtype=np.int64), n)
 
-    assert max(inference._uniform, default=0) <= 1024
+    assert max(inference._row._rows, default=0) <= 512
 
 
 def test_batches_hold_each_prompt_once_and_little_padding() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router_ml.core.artifact import Artifact, read_artifact
@@ -137,6 +137,7 @@ def test_each_reason_is_a_phrase(options: dict[str, Any], needs: set[str], reaso
 SETS = st.sets(st.sampled_from(CAPABILITIES)).map(frozenset)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.booleans(), min_size=3, max_size=3),
     SETS,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router_ml.core.neighbours import Neighbours
+from router_ml.core.neighbours import Neighbours, StoredNeighbours
 from router_ml.errors import ArtifactError
 
 TIERS = ("nano", "full")
@@ -49,6 +50,7 @@ def test_a_vector_of_zeros_is_like_nothing() -> None:
     assert [n.similarity for n in sample().nearest(np.zeros(2), 4, TIERS)] == [0, 0, 0, 0]
 
 
+@settings(deadline=None)
 @given(st.integers(1, 30), st.integers(1, 40), st.integers(0, 1000))
 def test_similarities_are_near_those_of_the_vectors_themselves(n: int, d: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -98,3 +100,16 @@ def test_any_damage_is_an_artifact_error() -> None:
         except ArtifactError:
             refused += 1
     assert refused > len(cut)
+
+
+def test_what_an_artifact_holds_is_unpacked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    unpack = Neighbours.from_text
+    monkeypatch.setattr(Neighbours, "from_text", lambda text: calls.append(text) or unpack(text))
+    stored = StoredNeighbours(sample().to_text())
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: stored.nearest(np.array([0.9, 0.1]), 2, TIERS), range(20)))
+
+    assert found == [sample().nearest(np.array([0.9, 0.1]), 2, TIERS)] * 20
+    assert len(calls) == 1
+    assert not StoredNeighbours("").is_there

@@ -150,7 +150,7 @@ def outcome(route: Any, *args: Any, **options: Any) -> Decision | str:
     return decision._replace(cost_usd=float(f"{decision.cost_usd:.11e}"))
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(query=st.sampled_from(QUERIES), knob=KNOBS, limits=LIMITS)
 def test_one_query_is_decided_as_a_batch_of_one(
     limited: Router, query: Any, knob: dict[str, Any], limits: dict[str, Any]
@@ -164,7 +164,7 @@ def test_one_query_is_decided_as_a_batch_of_one(
         assert outcome(lambda: explained) == alone
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(knob=KNOBS, limits=LIMITS)
 def test_what_is_decided_keeps_every_limit(limited: Router, knob: dict[str, Any], limits: dict[str, Any]) -> None:
     for query in QUERIES:

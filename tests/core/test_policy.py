@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
@@ -81,6 +81,7 @@ def test_no_prompts_get_no_tiers() -> None:
     )
 
 
+@settings(deadline=None)
 @given(TABLE, st.floats(0, 1.5), st.integers(0, 1000))
 def test_what_bar_chooses_is_allowed(p_meets: Table, threshold: float, seed: int) -> None:
     allowed = some_allowed(p_meets, seed)
@@ -88,6 +89,7 @@ def test_what_bar_chooses_is_allowed(p_meets: Table, threshold: float, seed: int
     assert allowed[np.arange(len(chosen)), chosen].all()
 
 
+@settings(deadline=None)
 @given(PAIR, LAM, st.integers(0, 1000))
 def test_what_value_chooses_is_allowed(tables: tuple[Table, Table], lam: float, seed: int) -> None:
     allowed = some_allowed(tables[0], seed)
@@ -95,6 +97,7 @@ def test_what_value_chooses_is_allowed(tables: tuple[Table, Table], lam: float, 
     assert allowed[np.arange(len(chosen)), chosen].all()
 
 
+@settings(deadline=None)
 @given(TABLE, UNIT)
 def test_bar_reaches_the_threshold_wherever_any_tier_does(p_meets: Table, threshold: float) -> None:
     chosen = choose_by_bar(p_meets, threshold)
@@ -102,6 +105,7 @@ def test_bar_reaches_the_threshold_wherever_any_tier_does(p_meets: Table, thresh
     assert (reached == (p_meets >= threshold).any(axis=1)).all()
 
 
+@settings(deadline=None)
 @given(TABLE, UNIT)
 def test_no_tier_cheaper_than_bars_choice_reaches_the_threshold(p_meets: Table, threshold: float) -> None:
     chosen = choose_by_bar(p_meets, threshold)
@@ -109,6 +113,7 @@ def test_no_tier_cheaper_than_bars_choice_reaches_the_threshold(p_meets: Table, 
     assert not (cheaper & (p_meets >= threshold)).any()
 
 
+@settings(deadline=None)
 @given(TABLE, UNIT, UNIT)
 def test_a_higher_threshold_never_lowers_the_chosen_p_meets_below_a_lower_threshold_it_met(
     p_meets: Table, a: float, b: float
@@ -119,6 +124,7 @@ def test_a_higher_threshold_never_lowers_the_chosen_p_meets_below_a_lower_thresh
     assert (at_high >= np.minimum(at_low, high)).all()
 
 
+@settings(deadline=None)
 @given(TABLE, UNIT, UNIT)
 def test_a_higher_threshold_never_chooses_a_cheaper_tier_while_one_reaches_it(
     p_meets: Table, a: float, b: float
@@ -128,6 +134,7 @@ def test_a_higher_threshold_never_chooses_a_cheaper_tier_while_one_reaches_it(
     assert (choose_by_bar(p_meets, high) >= choose_by_bar(p_meets, low))[reached].all()
 
 
+@settings(deadline=None)
 @given(PAIR)
 def test_lam_0_gives_the_highest_quality(tables: tuple[Table, Table]) -> None:
     quality, cost = tables
@@ -135,6 +142,7 @@ def test_lam_0_gives_the_highest_quality(tables: tuple[Table, Table]) -> None:
     assert (quality[np.arange(len(chosen)), chosen] == quality.max(axis=1)).all()
 
 
+@settings(deadline=None)
 @given(PAIR, st.floats(0, 100), st.floats(0, 100))
 def test_a_larger_lam_never_costs_more(tables: tuple[Table, Table], a: float, b: float) -> None:
     quality, cost = tables
@@ -144,6 +152,7 @@ def test_a_larger_lam_never_costs_more(tables: tuple[Table, Table], a: float, b:
     assert (at_high <= at_low + 1e-9).all() or abs(a - b) < 1e-3
 
 
+@settings(deadline=None)
 @given(TABLE, st.floats(0, 1.5))
 def test_equal_p_meets_go_to_the_cheapest(p_meets: Table, threshold: float) -> None:
     same = np.repeat(p_meets[:, :1], p_meets.shape[1], axis=1)
@@ -172,6 +181,7 @@ def test_reference_of_no_prompts_is_no_tiers() -> None:
     assert choose_reference(np.empty((0, 3)), 1, np.ones(3, dtype=bool)).shape == (0,)
 
 
+@settings(deadline=None)
 @given(PAIR, st.floats(0, 1), LAM, st.integers(0, 1000))
 def test_a_policy_is_called_by_its_name(tables: tuple[Table, Table], threshold: float, lam: float, seed: int) -> None:
     quality, cost = tables
@@ -191,6 +201,7 @@ def test_a_policy_is_called_by_its_name(tables: tuple[Table, Table], threshold: 
         assert [c.tolist() for c in by_name] == [c.tolist() for c in own]
 
 
+@settings(deadline=None)
 @given(TABLE, st.integers(0, 1000))
 def test_what_the_reference_policy_chooses_is_allowed(quality: Table, seed: int) -> None:
     allowed = some_allowed(quality, seed)

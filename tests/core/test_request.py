@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from router_ml.core import request
 from router_ml.core.artifact import Metadata, read_artifact
 from router_ml.core.guarantee import Guarantee
-from router_ml.core.request import requirements, resolve
+from router_ml.core.request import RequestCache, requirements, resolve
 from router_ml.errors import InputError, LadderError
 
 TABLE = (
@@ -177,3 +178,35 @@ def test_images_and_tool_calls_are_seen(query: Any, needs: set[str]) -> None:
 def test_an_option_of_a_wrong_type_is_an_input_error(metadata: Metadata, options: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         resolve(metadata, **options)
+
+
+def test_the_same_options_are_checked_once(metadata: Metadata, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = RequestCache(metadata)
+    first = requests.resolve({"threshold": 0.3})
+    monkeypatch.setattr(request, "resolve", lambda *args, **options: pytest.fail("checked again"))
+
+    assert requests.resolve({"threshold": 0.3}) is first
+    assert first.knob == 0.3
+
+
+def test_a_collection_that_changed_is_checked_anew(metadata: Metadata) -> None:
+    requests, allowed = RequestCache(metadata), [metadata.ladder.names[0]]
+    one = requests.resolve({"allowed": allowed})
+    allowed[:] = metadata.ladder.names[1:2]
+
+    assert requests.resolve({"allowed": allowed}).allowed.tolist() != one.allowed.tolist()
+
+
+def test_what_is_refused_is_refused_again(metadata: Metadata) -> None:
+    requests = RequestCache(metadata)
+    for _ in range(2):
+        with pytest.raises(InputError):
+            requests.resolve({"threshold": 2.0})
+
+
+def test_what_is_kept_of_requests_is_bounded(metadata: Metadata) -> None:
+    requests = RequestCache(metadata)
+    for i in range(3000):
+        requests.resolve({"threshold": i / 3000})
+
+    assert len(requests._known) <= 1024

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
 
@@ -157,6 +157,7 @@ def test_isotonic_rises_everywhere_between_its_outermost_knots() -> None:
     assert 1 <= len(rise) < 32
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 60), st.booleans())
 def test_no_curve_falls_or_reaches_0_or_1(seed: int, n: int, tied: bool) -> None:
     rng = np.random.default_rng(seed)
@@ -222,8 +223,7 @@ def test_only_curves_that_bend_add_nodes(curves: tuple[Curve, ...], extra: set[s
         graph.output(value, f"out{i}", ["n", 2])
     types = {node.op_type for node in graph.model().graph.node}
 
-    assert types - {"Mul", "Add"} == {"Gemm", "Split", "Sigmoid", "Exp"} | extra
-    assert bool(types & {"Mul", "Add"}) == bool(extra)
+    assert types == {"Gemm", "Split", "Sigmoid", "Exp"} | extra
 
 
 def test_curves_are_stored_with_the_model(draw: Callable[..., tuple[Inputs, Targets]], tmp_path: Path) -> None:

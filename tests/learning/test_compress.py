@@ -16,10 +16,19 @@ from onnx import numpy_helper
 
 from router_ml import Router
 from router_ml.core.artifact import Metadata, Setting, read_artifact
+from router_ml.core.features import feature_rows
+from router_ml.core.inference import FEATURE_INPUTS
 from router_ml.errors import ExportError, InputError
 from router_ml.ladder import Ladder, Tier
-from router_ml.learning import compress as module
-from router_ml.learning.compress import Compression, compress, prune_tokens, quantize_table, quantize_transformer
+from router_ml.learning.compress import (
+    Compression,
+    Weights,
+    comparison,
+    compress,
+    prune_tokens,
+    quantize_table,
+    quantize_transformer,
+)
 from router_ml.learning.graph import Graph
 from router_ml.learning.sealing import seal
 
@@ -46,7 +55,7 @@ METADATA = Metadata(
     novelty_threshold=None,
     input_tokens_per_char=(0.25,) * N_TIERS,
     input_tokens_base=(0.0,) * N_TIERS,
-    inputs=("input_ids", "token_weights", "log_n_chars"),
+    inputs=FEATURE_INPUTS,
     pad_id=0,
     max_tokens=None,
     add_special_tokens=False,
@@ -69,13 +78,17 @@ def add_head(graph: Graph, vector: str) -> onnx.ModelProto:
 
 def static_model(table: np.ndarray = TABLE) -> onnx.ModelProto:
     graph = Graph()
-    graph.input("input_ids", np.int64, ["n", "length"])
-    graph.input("token_weights", np.float32, ["n", 1, "length"])
-    graph.input("log_n_chars", np.float32, ["n", 1])
-    stored = graph.constant(table)
-    rows = stored if table.dtype == np.float32 else graph.cast(stored, np.float32)
-    mean = graph.node("MatMul", "token_weights", graph.node("Gather", rows, "input_ids", axis=0))
-    return add_head(graph, graph.node("Squeeze", mean, graph.constant(np.array([1]))))
+    graph.feature_inputs()
+    return add_head(graph, graph.mean_of_rows(table, "input_ids", "token_weights"))
+
+
+def embedding_model(table: np.ndarray) -> onnx.ModelProto:
+    """The mean vector alone."""
+    graph = Graph()
+    graph.feature_inputs()
+    mean = graph.mean_of_rows(table, "input_ids", "token_weights")
+    graph.output(mean, "embedding", ["n", table.shape[1]])
+    return graph.model()
 
 
 def transformer_model() -> onnx.ModelProto:
@@ -116,13 +129,11 @@ def smaller(path: Path, **options: Any) -> tuple[Compression, Path]:
 
 def token_rows(model: onnx.ModelProto, ids: np.ndarray) -> np.ndarray:
     """What a static encoder's graph reads for token ids."""
-    gather = next(n for n in model.graph.node if n.op_type == "Gather" and n.input[0] == "token_table")
-    model.graph.output.append(
-        onnx.helper.make_tensor_value_info(gather.output[0], onnx.TensorProto.FLOAT, ["n", "length", WIDTH])
-    )
-    weights, length = np.zeros((1, 1, len(ids)), np.float32), np.zeros((1, 1), np.float32)
-    feed = {"input_ids": ids[None], "token_weights": weights, "log_n_chars": length}
-    return np.asarray(session(model).run([gather.output[0]], feed)[0][0])
+    read = next(node.input for node in model.graph.node if node.name == "token_rows")
+    table = next(name for name in read if name.startswith("token_table"))
+    model.graph.output.append(onnx.helper.make_tensor_value_info(table, onnx.TensorProto.FLOAT, [N_TOKENS, WIDTH]))
+    feed = dict(zip(FEATURE_INPUTS, feature_rows([ids], [1]), strict=True))
+    return np.asarray(session(model).run([table], feed)[0][ids])
 
 
 def session(model: onnx.ModelProto, optimized: Path | None = None) -> onnxruntime.InferenceSession:
@@ -160,13 +171,25 @@ def test_a_row_of_zeros_stays_zero() -> None:
 
 
 @pytest.mark.parametrize("weights", ["float16", "int8"])
-def test_the_loaded_graph_has_no_node_more(weights: module.Weights, tmp_path: Path) -> None:
+def test_the_loaded_graph_has_no_node_more(weights: Weights, tmp_path: Path) -> None:
     assert op_types(quantize_table(static_model(), weights), tmp_path) == op_types(static_model(), tmp_path)
 
 
-def test_a_pruned_and_quantised_graph_has_one_gather_more_when_loaded(tmp_path: Path) -> None:
+def test_a_pruned_and_quantised_graph_has_no_node_more_when_loaded(tmp_path: Path) -> None:
     small = quantize_table(prune_tokens(static_model(), range(100)), "int8")
-    assert op_types(small, tmp_path) - op_types(static_model(), tmp_path) == Counter({"Gather": 1})
+    assert op_types(small, tmp_path) == op_types(static_model(), tmp_path)
+
+
+def test_a_table_as_wide_as_an_encoders_becomes_smaller_too() -> None:
+    wide = np.tile(TABLE, (1, 5))
+    model = embedding_model(wide)
+    ids, weights = feature_rows([np.array([3, 7, 3])], [9])
+    feed = dict(zip(FEATURE_INPUTS, (ids, weights), strict=True))
+    for small in (quantize_table(model, "int8"), prune_tokens(model, [3, 7])):
+        assert small.ByteSize() < model.ByteSize()
+        np.testing.assert_allclose(
+            session(small).run(None, feed)[0][0], (2 * wide[3] + wide[7]) / 3, atol=np.abs(wide).max() / 100
+        )
 
 
 def test_the_model_given_is_not_changed() -> None:
@@ -207,7 +230,7 @@ def test_quantising_twice_is_refused() -> None:
 
 def test_float16_of_a_table_of_float16_is_refused() -> None:
     with pytest.raises(InputError, match="float16 already"):
-        quantize_table(static_model(TABLE.astype(np.float16)), "float16")
+        quantize_table(embedding_model(TABLE.astype(np.float16)), "float16")
 
 
 def test_a_table_beyond_float16_is_refused() -> None:
@@ -335,7 +358,7 @@ def test_a_result_is_plain_json_and_has_a_summary(static: Path) -> None:
 
 
 def test_one_that_answers_otherwise_is_not_written(static: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "TOLERANCES", {**module.TOLERANCES, "int8": 1e-9})
+    monkeypatch.setattr(comparison, "TOLERANCES", {**comparison.TOLERANCES, "int8": 1e-9})
     with pytest.raises(ExportError, match=r"\(int8\) answers otherwise.*Nothing was written"):
         smaller(static, weights="int8")
     assert list(static.parent.iterdir()) == [static]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 from tokenizers import Tokenizer
@@ -83,6 +83,7 @@ def test_near_copies_in_one_fold_do_not_lower_the_threshold() -> None:
     assert np.mean(novelty.predict(new) > novelty.threshold) <= 0.06
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(0, 100))
 def test_novelty_is_finite_and_never_negative(n: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -14,6 +14,7 @@ import pytest
 
 from router_ml.core.artifact import Artifact, read_artifact
 from router_ml.core.router import Router
+from router_ml.core.text import HEAD_CHARS
 from router_ml.errors import ExportError
 from router_ml.learning import text_graph
 from router_ml.learning.text_graph import PROBES, add_text_input, text_session
@@ -83,9 +84,9 @@ def test_parity_says_how_near_it_is(extensions: None, artifact: Path, tmp_path: 
 def test_a_graph_that_answers_otherwise_is_not_written(
     extensions: None, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(text_graph, "HEAD_CHARS", 6143)
+    monkeypatch.setattr(text_graph, "HEAD_CHARS", HEAD_CHARS - 1)
     with pytest.raises(ExportError, match="doesn't answer as the artifact does"):
-        add_text_input(artifact, tmp_path / "text.onnx", parity_prompts=["a" * 6143 + "b" + " c" * 5000])
+        add_text_input(artifact, tmp_path / "text.onnx", parity_prompts=["a" * (HEAD_CHARS - 1) + "b" + " c" * 5000])
     assert not (tmp_path / "text.onnx").exists()
 
 

@@ -12,7 +12,7 @@ from sklearn.linear_model import Ridge
 from router_ml.learning.graph import Graph
 from router_ml.learning.inputs import InputNames, Inputs
 from router_ml.learning.learners.base import P_MIN, bounded_logit, difference_rows, pseudo_table, too_few
-from router_ml.learning.ngrams import NgramCounts, add_wide_to_graph
+from router_ml.learning.ngrams import NgramCounts, add_to_graph
 from router_ml.learning.targets import Scores, Targets
 
 if TYPE_CHECKING:
@@ -94,12 +94,11 @@ class NgramLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         Beside what is expected (meets, quality, root of the tokens) the first product gives what is missing to certainty, so
         that one cut and one logarithm do for all. The tokens are cut at a million, which `predict` doesn't.
         """
-        words = add_wide_to_graph(graph, x, self.word_coef_, self.idf_)
+        words = add_to_graph(graph, x, self.word_coef_, self.idf_)
         n_tiers = len(self.intercept_) // 3
         n_shares = 2 * n_tiers
         sign = np.concatenate([np.ones(n_shares), np.full(n_tiers, P_MIN)])
-        of_words = np.eye(3 * n_tiers + 1, 3 * n_tiers)
-        weight = np.vstack([of_words, self.dense_coef_]) * sign
+        weight = np.vstack([np.eye(3 * n_tiers), self.dense_coef_]) * sign
         intercept = self.intercept_ * sign
         weight = np.hstack([weight, -weight[:, :n_shares]])
         intercept = np.concatenate([intercept, 1 - intercept[:n_shares]])
