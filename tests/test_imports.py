@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,15 @@ def test_what_production_imports_is_sorted_and_pinned() -> None:
 
 def test_all_of_it_is_there() -> None:
     assert not [name for name in router_ml.__all__ if not hasattr(router_ml, name)]
+
+
+def test_its_version_is_that_of_the_installed_package() -> None:
+    assert router_ml.__version__ == version("router-ml")
+
+
+def test_what_is_not_there_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        router_ml.nothing  # noqa: B018
 
 
 def test_routing_needs_the_base_install_only(artifact: Path) -> None:

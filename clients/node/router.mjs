@@ -16,9 +16,9 @@ import { Tokenizer } from "@huggingface/tokenizers";
 import { InferenceSession, Tensor } from "onnxruntime-node";
 
 const SCHEMA_VERSION = "4";
-const RENDER_VERSION = "4";
-const HEAD_CHARS = 3072;
-const TAIL_CHARS = 1024;
+const RENDER_VERSION = "5";
+const HEAD_CHARS = 2304;
+const TAIL_CHARS = 768;
 const MAX_CHARS = HEAD_CHARS + TAIL_CHARS;
 const INPUTS = ["feature_ids", "feature_weights"];
 

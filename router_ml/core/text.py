@@ -23,11 +23,11 @@ __all__ = [
     "render",
 ]
 
-RENDER_VERSION = "4"
+RENDER_VERSION = "5"
 """Raise it whenever the same query would give another text: an artifact is refused by a core that renders otherwise."""
 
-HEAD_CHARS = 3072
-TAIL_CHARS = 1024
+HEAD_CHARS = 2304
+TAIL_CHARS = 768
 MAX_CHARS = HEAD_CHARS + TAIL_CHARS
 """A longer text keeps its head and its tail: instructions stand at either end, and a bound keeps a decision's time fixed.
 

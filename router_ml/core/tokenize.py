@@ -109,21 +109,23 @@ class TextTokenizer:
         if any(reserved in text for reserved in self._reserved):
             return self._encode_whole(words)
         # None is left where another thread has met them all meanwhile.
-        met = self._tell_apart(new, text) if new else {}
-        known.update((word, found) for word, found in met.items() if len(word) <= _MAX_WORD_CHARS)
-        return np.frombuffer(b"".join([met[word] if word in met else known[word] for word in words]), dtype=np.int64)
-
-    def _tell_apart(self, words: list[str], text: str) -> dict[str, bytes]:
-        """The ids of each of some words, tokenized as one text of them."""
-        if len(text) <= _FEW_CHARS:
-            found = self._model.tokenize(_SPACE + text.replace(" ", _SPACE))
-            ids = np.array([token.id for token in found], dtype=np.int64)
-        else:
-            ids = self._ids(text, False)
+        ids = self._ids_of_words(text) if new else np.empty(0, dtype=np.int64)
         # Each word begins with the mark for a space, and has it nowhere else: so does the first of its pieces alone.
         starts = (ids.itemsize * np.flatnonzero(self._starts_word[ids])).tolist()
         whole = ids.tobytes()
-        return {word: whole[a:b] for word, a, b in zip(words, starts, [*starts[1:], len(whole)], strict=True)}
+        met = dict(zip(new, [whole[a:b] for a, b in zip(starts, [*starts[1:], len(whole)], strict=True)], strict=True))
+        # Mostly all are short, and adding them one by one takes a tenth of the whole call.
+        all_short = max(map(len, new), default=0) <= _MAX_WORD_CHARS
+        known.update(met if all_short else {w: found for w, found in met.items() if len(w) <= _MAX_WORD_CHARS})
+        if len(new) == len(words):
+            return ids
+        return np.frombuffer(b"".join([met[word] if word in met else known[word] for word in words]), dtype=np.int64)
+
+    def _ids_of_words(self, text: str) -> NDArray[np.int64]:
+        """The ids of some words, with single spaces between them."""
+        if len(text) > _FEW_CHARS:
+            return self._ids(text, False)
+        return np.array([t.id for t in self._model.tokenize(_SPACE + text.replace(" ", _SPACE))], dtype=np.int64)
 
     def _ids(self, text: str, special: bool) -> NDArray[np.int64]:
         # `encode` would look for each token's place in the text too, which takes as long again.

@@ -102,9 +102,11 @@ def test_a_longer_text_keeps_its_head_and_its_tail() -> None:
 
 
 def test_a_text_of_wide_characters_is_bounded_in_bytes() -> None:
-    # 3,072 and 1,024 bytes: of 3 bytes each, 1,024 characters and 341 (a cut one is left out).
-    assert render("日" * 1366).text == "日" * 1024 + " " + "日" * 341
-    assert render("日" * 1365).text == "日" * 1365
+    # 2,304 and 768 bytes, of 3 bytes each; of the two-byte ones at the end no half is left.
+    assert render("日" * 1025).text == "日" * 768 + " " + "日" * 256
+    assert render("日" * 1024).text == "日" * 1024
+    assert render("x" * 3000 + "é" * 100 + "y").text == "x" * 2304 + " " + "x" * 567 + "é" * 100 + "y"
+    assert render("x" * 3000 + "é" * 500 + "y").text == "x" * 2304 + " " + "é" * 383 + "y"
 
 
 def test_the_bounds_in_bytes_and_in_characters_are_one() -> None:

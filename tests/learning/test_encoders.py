@@ -16,7 +16,7 @@ import pytest
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, StaticEmbedding
 from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
+from tokenizers.models import BPE, WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
 from router_ml.errors import InputError
@@ -47,6 +47,26 @@ def test_static_vector_is_the_mean_of_its_tokens_vectors(wordllama: StaticEncode
     mean = module.embedding.weight.detach().numpy()[ids].mean(axis=0)
 
     np.testing.assert_allclose(wordllama.encode([text])[0], mean, atol=1e-6)
+
+
+def test_an_artifacts_tokenizer_says_the_same_with_merges_in_one_string(wordllama: StaticEncoder) -> None:
+    spec = wordllama.tokenizer_spec().json
+    merges = json.loads(spec)["model"]["merges"]
+
+    assert len(merges) > 60_000
+    assert all(isinstance(merge, str) for merge in merges)
+    module: Any = wordllama.model[0]
+    assert Tokenizer.from_str(spec).to_str() == module.tokenizer.to_str()
+
+
+def test_merges_of_what_holds_a_space_stay_apart() -> None:
+    vocabulary = {"a": 0, " ": 1, "b": 2, "a ": 3, "a b": 4, "ab": 5}
+    tokenizer = Tokenizer(BPE(vocabulary, [("a", " "), ("a ", "b"), ("a", "b")]))
+    model = SentenceTransformer(
+        modules=[StaticEmbedding(tokenizer, embedding_weights=np.zeros((6, 2), np.float32))], device="cpu"
+    )
+
+    assert Tokenizer.from_str(StaticEncoder(model, "x").tokenizer_spec().json).encode("a b").ids == [4]
 
 
 def test_static_vectors_are_256_float32(wordllama: StaticEncoder) -> None:

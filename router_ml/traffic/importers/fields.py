@@ -49,7 +49,7 @@ def at(value: Any, *path: str | int) -> Any:
         if isinstance(key, int):
             value = value[key] if isinstance(value, list) and -len(value) <= key < len(value) else None
         else:
-            value = value.get(key) if isinstance(value, Mapping) else None
+            value = value.get(key) if isinstance(value, dict) else None
     return value
 
 
@@ -60,7 +60,10 @@ def blank(value: Any) -> bool:
 
 def first(*values: Any) -> Any:
     """The first value that isn't blank, or None."""
-    return next((v for v in values if not blank(v)), None)
+    for value in values:
+        if not blank(value):
+            return value
+    return None
 
 
 def lookup(name: str, *places: Any) -> Any:

@@ -15,6 +15,8 @@ from router_ml.traffic.importers.base import Record
 __all__ = ["KeptRecords"]
 
 _TABLES = """
+PRAGMA journal_mode = OFF;
+PRAGMA cache_size = -65536;
 CREATE TABLE kept (id INTEGER PRIMARY KEY, digest BLOB UNIQUE, value TEXT, file TEXT, row INTEGER, used INTEGER DEFAULT 0);
 CREATE TABLE keys (key TEXT, id INTEGER, PRIMARY KEY (key, id)) WITHOUT ROWID;
 """

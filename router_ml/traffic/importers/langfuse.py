@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from router_ml.traffic.importers.base import Importer, ImportOptions, Join, Record, Row, SkippedError
@@ -179,8 +180,14 @@ def _tokens(usage: Record, side: str) -> int | None:
 
 def _of(record: Record, name: str) -> Any:
     """A field of an export (``trace_id``), or of the API (``traceId``)."""
+    value = record.get(name)
+    return record.get(_in_api(name)) if blank(value) else value
+
+
+@cache
+def _in_api(name: str) -> str:
     start, *rest = name.split("_")
-    return first(record.get(name), record.get(start + "".join(map(str.capitalize, rest))))
+    return start + "".join(map(str.capitalize, rest))
 
 
 def _text(record: Record, name: str) -> str:
