@@ -117,6 +117,7 @@ class Learned:
             seen.quality,
             seen.cost_usd,
             caution=acceptance.caution,
+            probes=acceptance.probes,
         )
 
     def export(self, path: Path, split: Split, *, data_sha256: str) -> None:

@@ -152,7 +152,7 @@ def embed(
     "--learner",
     default="auto",
     show_default=True,
-    help="auto (a small search), or logistic, ngram, knn, boosting, mlp, stack, distilled, ordinal, constant.",
+    help="auto (a small search), or logistic, ngram, knn, boosting, mlp, stack, distilled, ordinal, pooled, constant.",
 )
 @ENCODER
 @CACHE

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from router_ml.core.probes import Probes
 from router_ml.core.text import cut
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ __all__ = [
     "CAUTION_KEY",
     "N_FORM",
     "N_SHARED",
+    "PROBES_KEY",
     "Acceptance",
     "AcceptanceGraph",
     "answer_features",
@@ -35,6 +37,8 @@ __all__ = [
 
 CAUTION_KEY = "router_ml.caution"
 """Property of the acceptance model: the factor on the price of another call."""
+PROBES_KEY = "router_ml.probes"
+"""Another: :class:`router_ml.core.probes.Probes`, as JSON."""
 
 N_FORM = 13
 """Features of each answer's form."""
@@ -94,7 +98,9 @@ class AcceptanceGraph:
 
     def __init__(self, session: onnxruntime.InferenceSession, n_tiers: int) -> None:
         self._session = session
-        self.caution = float(session.get_modelmeta().custom_metadata_map[CAUTION_KEY])
+        properties = session.get_modelmeta().custom_metadata_map
+        self.caution = float(properties[CAUTION_KEY])
+        self.probes = Probes.from_json(properties[PROBES_KEY])
         self.states = seen_states(n_tiers)
         self._index = {state: i for i, state in enumerate(self.states)}
 

@@ -110,6 +110,14 @@ class Decider:
             )
         ]
 
+    def of_tier(self, part: Predicted, tier: int, request: Request, reason: str) -> Decision:
+        """The decision for a tier that was chosen otherwise, for the one query that is predicted."""
+        said, (name, model) = part.prediction, self._names[tier]
+        p_meets, quality, cost_usd = (float(t[0, tier]) for t in (said.p_meets, said.quality, said.cost_usd))
+        return Decision(
+            name, model, p_meets, quality, cost_usd, request.policy, request.knob, reason, float(said.novelty[0])
+        )
+
     def _no_tier(self, part: Predicted, row: int, request: Request) -> str:
         needs = part.needs[row] if part.needs else frozenset[str]()
         reasons = self.limits.why_not(request, needs, part.prediction.take(slice(row, row + 1)))

@@ -35,7 +35,8 @@ class Decision(NamedTuple):
         ``"meets_bar"``: the cheapest tier that reaches the threshold; ``"none_meets_bar"``: none reaches it, so the
         likeliest; ``"best_value"``: the best quality for its cost; ``"reference"``: the reference tier, or where that may not take
         the query, the one of best expected quality; ``"novel"``: the same, since the query is unlike the training traffic;
-        ``"only_tier"``: no other tier may take the query.
+        ``"only_tier"``: no other tier may take the query; ``"probe"``: asked first for what its answer tells
+        (:meth:`router_ml.core.router.Router.triage`).
     novelty : float
         How unlike the training traffic the query is; about 1 on that traffic itself.
     """
@@ -69,6 +70,8 @@ class Decision(NamedTuple):
                 return f"{self.tier} is the reference tier, or the best that may stand in for it."
             case "novel":
                 return f"The query is unlike the training traffic (novelty {self.novelty:.2g}), so it goes to the safe tier, {self.tier}."
+            case "probe":
+                return f"{self.tier} is asked first, for what its answer tells; then another may be."
             case _:
                 return f"{self.tier} is the only tier that may take this query."
 

@@ -18,6 +18,8 @@ from router_ml.core.decision import Decision, Prediction
 from router_ml.core.explanation import Explanation, TierView
 from router_ml.core.inference import EMBEDDING, Inference
 from router_ml.core.neighbours import Neighbour, StoredNeighbours
+from router_ml.core.policy import choose_by_value
+from router_ml.core.probes import Probes
 from router_ml.core.request import Options, RequestCache, requirements
 from router_ml.core.stream import cores, run_stream
 from router_ml.core.text import Query, bounded
@@ -161,6 +163,35 @@ class Router:
         """The factor on the price of another call that :meth:`accept` reckons with, chosen when it was fitted."""
         return self._answers.graph.caution
 
+    @property
+    def probes(self) -> Probes:
+        """The tiers that a cascade asks first for what their answers tell, chosen when it was fitted."""
+        return self._answers.graph.probes
+
+    def triage(self, query: Query, **options: Unpack[Options]) -> Decision:
+        """Choose the tier that a cascade begins with; :meth:`accept` says how it goes on.
+
+        It is :meth:`route`'s, except that under ``"value"`` other tiers may go first for what their answers tell, where that paid
+        on the training traffic (reason ``"probe"``).
+
+        Raises
+        ------
+        QueryError
+            As :meth:`route` does.
+        InputError
+            See :meth:`route`; or if the artifact holds no acceptance model.
+        """
+        request = self._requests.resolve(options)
+        text, n_chars = bounded(query)
+        part = self._predicted(self.tokenizer.encode(text), n_chars, requirements(query))
+        decision = self._decider.decide(part, request)[0]
+        probe = None
+        if decision.reason == "best_value":
+            start = self.ladder.index(decision.tier)
+            may = self._decider.limits.permitted(request, part.needs, part.prediction)[0]
+            probe = self.probes.following(request.knob, start, (), np.flatnonzero(may).tolist())
+        return decision if probe is None else self._decider.of_tier(part, probe, request, "probe")
+
     def accept(
         self,
         query: Query,
@@ -187,7 +218,8 @@ class Router:
             What :meth:`predict` said of this one query, to spare asking again.
         **options
             As in :meth:`route`. ``"value"``: another tier is asked where its expected quality, in the light of the answers, less
-            ``lam`` times its cost (and the artifact's caution) exceeds that of the best answer at hand. ``"bar"``: where no answer at
+            ``lam`` times its cost (and the artifact's caution) exceeds that of the best answer at hand, and after a probe of
+            :meth:`triage` those that go with it. ``"bar"``: where no answer at
             hand reaches the threshold, the cheapest tier that does, else a likelier one. ``"reference"``: the reference tier, until
             it has answered.
 
@@ -223,6 +255,10 @@ class Router:
             if policy == "reference":
                 reference = self._decider.reference
                 following = None if reference in seen or not may[reference] else reference
+            else:
+                start = int(choose_by_value(before.quality, before.cost_usd, lam, may)[0])
+                probe = self.probes.following(lam, start, seen, np.flatnonzero(may).tolist())
+                following = following if probe is None else probe
         following_name = None if following is None else self.ladder[following].name
         own = seen[-1]
         return Acceptance(

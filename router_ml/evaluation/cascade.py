@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from router_ml.core.probes import Probes
 from router_ml.errors import InputError
 from router_ml.evaluation.bootstrap import paired_bootstrap
 from router_ml.evaluation.frontier import Played, Routed, hull_indices
@@ -69,10 +70,11 @@ def simulate_cascade(
     *,
     lams: ArrayLike | None = None,
     caution: float = 1.0,
+    probes: Probes | None = None,
 ) -> Cascade:
     """Play the joint policy on prompts that every tier answered.
 
-    It starts at ``argmax(quality - lam * cost)``. Once tiers have answered, the others are asked while one's expected quality, in
+    It starts at ``argmax(quality - lam * cost)``, or with the probes that stand for it. Once tiers have answered, the others are asked while one's expected quality, in
     the light of the answers, less ``caution * lam * cost`` exceeds that of the best answer at hand.
 
     Parameters
@@ -89,6 +91,8 @@ def simulate_cascade(
     caution : float
         Above 1 it guards against expectations that are too good since they were picked for being the best; below 1 the start is
         thriftier than what follows, since another tier can still be asked.
+    probes : Probes, optional
+        Tiers that are all asked first.
 
     Raises
     ------
@@ -115,7 +119,8 @@ def simulate_cascade(
         raise InputError("lams needs to be a vector of finite values >= 0, and caution a number >= 0.")
     for state, table in after.items():
         as_table(f"the expected quality after {state}", table, shape=shape)
-    played = [_play(expected, fee, after, good, price, lam, caution) for lam in knobs.tolist()]
+    first = probes or Probes()
+    played = [_play(expected, fee, after, good, price, lam, caution, first) for lam in knobs.tolist()]
     cheapest = (price[:, 0], good[:, 0], np.ones(len(good)))
     return Cascade(np.append(knobs, np.inf), *(np.stack(rows) for rows in zip(*played, cheapest, strict=True)))
 
@@ -144,12 +149,18 @@ def _play(
     price: FloatArray,
     lam: float,
     caution: float,
+    probes: Probes,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     n, n_tiers = good.shape
     start = (expected - lam * fee).argmax(axis=1)
-    used, cost, calls = start.copy(), price[np.arange(n), start], np.ones(n)
+    used, cost, calls = start.copy(), np.zeros(n), np.ones(n)
     largest = max((len(state) for state in after), default=0)
-    groups: list[tuple[State, NDArray[np.intp]]] = [((t,), np.flatnonzero(start == t)) for t in range(n_tiers)]
+    groups: list[tuple[State, NDArray[np.intp]]] = []
+    for t in range(n_tiers):
+        rows, asked = np.flatnonzero(start == t), probes.of(lam, t) or (t,)
+        cost[rows] = price[rows][:, asked].sum(axis=1)
+        used[rows], calls[rows] = asked[-1], len(asked)
+        groups.append((asked, rows))
     while groups:
         asked, rows = groups.pop()  # `asked` in the order of the calls
         if len(rows) == 0 or not after:

@@ -22,14 +22,20 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
 
-from router_ml.core.acceptance import CAUTION_KEY, N_FORM, N_SHARED, answer_features, answer_text, seen_states
+from router_ml.core.acceptance import (
+    CAUTION_KEY,
+    N_FORM,
+    N_SHARED,
+    PROBES_KEY,
+    answer_features,
+    answer_text,
+    seen_states,
+)
+from router_ml.core.probes import Probes
 from router_ml.core.text import bounded
 from router_ml.errors import InputError
-from router_ml.evaluation.cascade import simulate_cascade
-from router_ml.evaluation.frontier import hull, points
-from router_ml.evaluation.knobs import default_lams
-from router_ml.evaluation.metrics import aiq, cost_range
 from router_ml.learning.calibration import fit_platt
+from router_ml.learning.escalation import Escalation, choose_escalation
 from router_ml.learning.graph import Graph
 from router_ml.learning.inputs import InputNames
 from router_ml.learning.ngrams import N_FEATURES, NgramCounts, add_to_graph
@@ -49,12 +55,8 @@ _ALPHAS = (10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 1e5)
 """Of the second step; the last all but keeps what the prompt says."""
 _MIN_ROWS = 50
 """Fewer prompts than this on which a set of tiers answered, and the last of them decides alone."""
-_CAUTIONS = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
-"""Below 1 the start is thriftier than the escalation: it may be, as another tier can still be asked."""
-_NO_CAUTION = 1.0
-_N_LAMS = 80
-"""Settings of the knob that an AIQ is reckoned with when cautions are compared."""
 _BY_WORDS = 2
+_IN_HEADER = ("caution", "probes")
 _P_MIN = 1e-3
 
 
@@ -105,6 +107,8 @@ class AcceptanceModel:
         From the logit of the expected quality to that of meeting the bar.
     caution : float
         See `router_ml.evaluation.cascade`.
+    probes : Probes
+        Tiers that are asked first.
     """
 
     idf: NDArray[np.float64]
@@ -113,6 +117,7 @@ class AcceptanceModel:
     intercept: NDArray[np.float64]
     platt: NDArray[np.float64]
     caution: float
+    probes: Probes
 
     @property
     def n_tiers(self) -> int:
@@ -162,21 +167,23 @@ class AcceptanceModel:
         graph.output(quality, "quality", ["n", n_states, n_tiers])
         model = graph.model()
         model.metadata_props.add(key=CAUTION_KEY, value=repr(self.caution))
+        model.metadata_props.add(key=PROBES_KEY, value=self.probes.to_json())
         return model
 
     def save(self, path: str | Path) -> None:
         """Write as ``.npz``, without pickle; the inverse of :meth:`load`."""
-        arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "caution"}
-        np.savez(path, header=np.array(json.dumps({"caution": self.caution})), **arrays)
+        arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _IN_HEADER}
+        header = {"caution": self.caution, "probes": self.probes.to_json()}
+        np.savez(path, header=np.array(json.dumps(header)), **arrays)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Read what :meth:`save` wrote; raises InputError where it can't be read."""
         try:
             with np.load(path, allow_pickle=False) as stored:
-                caution = float(json.loads(str(stored["header"]))["caution"])
-                arrays = {f.name: stored[f.name] for f in fields(cls) if f.name != "caution"}
-            return cls(**arrays, caution=caution)
+                header = json.loads(str(stored["header"]))
+                arrays = {f.name: stored[f.name] for f in fields(cls) if f.name not in _IN_HEADER}
+            return cls(**arrays, caution=float(header["caution"]), probes=Probes.from_json(header["probes"]))
         except (OSError, EOFError, BadZipFile, ValueError, KeyError, TypeError) as exc:
             raise InputError(f"The acceptance model {path} can't be read ({exc}); train it again.") from exc
 
@@ -243,39 +250,13 @@ def fit_acceptance(
     platt = [
         fit_platt(logit(after[(t,)][:, t]), np.where(answers.seen[:, t], meets[:, t], np.nan)) for t in range(n_tiers)
     ]
-    caution = _choose_caution(prompt_quality, expected_cost, after, answers, quality, cost)
-    return AcceptanceModel(idf, words, weight, intercept, np.array(platt).T, caution)
-
-
-def _choose_caution(
-    prompt_quality: NDArray[np.float64],
-    expected_cost: NDArray[np.float64],
-    after: dict[tuple[int, ...], NDArray[np.float64]],
-    answers: Answers,
-    quality: NDArray[np.float64],
-    cost: NDArray[np.float64],
-) -> float:
-    """Of the largest AIQ, out of fold and averaged with its neighbours', on prompts that every tier answered; 1 where there are too few."""
-    rows = answers.seen.all(axis=1) & ~np.isnan(quality + cost).any(axis=1)
-    if rows.sum() < 2 * _MIN_ROWS or quality.shape[1] < 2:
-        return _NO_CAUTION
-    good, price = quality[rows], cost[rows]
-    try:
-        low, high = cost_range(price)
-    except InputError:
-        return _NO_CAUTION
-    expected = prompt_quality[rows], expected_cost[rows]
-    lams = default_lams(*expected)
-    lams = lams[np.linspace(0, len(lams) - 1, _N_LAMS).round().astype(np.intp)]
-    told = {state: table[rows] for state, table in after.items()}
-
-    def height(caution: float) -> float:
-        played = simulate_cascade(*expected, told, good, price, lams=lams, caution=caution)
-        return aiq(hull(*points(played, good, price)), low, high)
-
-    # One AIQ is noisy, and changes slowly with the caution: its neighbours tell, too.
-    heights = np.pad([height(c) for c in _CAUTIONS], 1, mode="edge")
-    return _CAUTIONS[int(np.argmax(np.convolve(heights, [0.25, 0.5, 0.25], mode="valid")))]
+    escalation = Escalation()
+    # It can be played on prompts that every tier answered.
+    whole = np.asarray(answers.seen.all(axis=1) & ~np.isnan(quality + cost).any(axis=1))
+    if whole.sum() >= 2 * _MIN_ROWS and n_tiers > 1:
+        told = {state: table[whole] for state, table in after.items()}
+        escalation = choose_escalation(prompt_quality[whole], expected_cost[whole], told, quality[whole], cost[whole])
+    return AcceptanceModel(idf, words, weight, intercept, np.array(platt).T, *escalation)
 
 
 def _stacked_idf(counts: Sequence[NgramCounts], seen: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -23,8 +23,8 @@ __all__ = ["CANDIDATES", "PARTIAL_CANDIDATES", "Candidate", "Selection", "select
 
 CANDIDATES = ("logistic", "ngram", "stack")
 """Tried in this order, which is that of their speed when they decide."""
-PARTIAL_CANDIDATES = ("logistic", "ordinal", "ngram")
-"""The same for logs with one tier a prompt, where what tiers share (`ordinal`) is worth most."""
+PARTIAL_CANDIDATES = ("logistic", "pooled", "ngram")
+"""The same for logs with one tier a prompt, where what tiers share (`pooled`) is worth most."""
 _MIN_PROMPTS = 40
 """Fewer prompts than this and there is nothing to compare candidates on."""
 _RESAMPLES = 200

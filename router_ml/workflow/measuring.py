@@ -118,7 +118,7 @@ def _with_cascade(
     quality, cost = observations.quality, observations.cost_usd
     expected = prediction.quality, prediction.cost_usd
     caution = router.caution
-    cascade = simulate_cascade(*expected, after, quality, cost, caution=caution)
+    cascade = simulate_cascade(*expected, after, quality, cost, caution=caution, probes=router.probes)
     alone = sweep_value(*expected)
     figures = cascade_figures(
         cascade, alone, quality, cost, caution=caution, n_resamples=n_resamples, random_state=random_state

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import onnx
 import polars as pl
 import pytest
 
+from router_ml.core.acceptance import PROBES_KEY, seen_states
 from router_ml.core.artifact import ACCEPTANCE_KEY, read_artifact
+from router_ml.core.probes import Probes
 from router_ml.core.router import Router
 from router_ml.errors import ArtifactError, InputError, QueryError
+from router_ml.evaluation.cascade import simulate_cascade
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +62,60 @@ def test_a_tier_that_is_not_allowed_is_not_asked(router: Router) -> None:
     first, _, third = router.ladder.names
     found = router.accept("Hello", "Sorry, I am lost?", first, lam=0.0, allowed={first, third})
     assert found.next_tier == third
+
+
+def with_probes(path: Path, probes: Probes) -> Router:
+    """The router, whose acceptance model has these probes."""
+    artifact = read_artifact(path)
+    model = onnx.load_from_string(base64.b64decode(artifact.acceptance))
+    next(p for p in model.metadata_props if p.key == PROBES_KEY).value = probes.to_json()
+    return Router(dataclasses.replace(artifact, acceptance=base64.b64encode(model.SerializeToString()).decode("ascii")))
+
+
+def test_a_probe_goes_first_and_the_others_follow_whatever_it_answers(path: Path) -> None:
+    router = with_probes(path, Probes((0.0,), (((1, 2),) * 3,)))
+    first, second, third = router.ladder.names
+    begun = router.triage("Hello", lam=1e9)
+    assert (router.route("Hello", lam=1e9).tier, begun.tier, begun.reason) == (first, second, "probe")
+    assert "asked first" in begun.explanation
+    found = router.accept("Hello", "It is certainly so.", second, lam=1e9)
+    assert (found.accepted, found.next_tier) == (False, third)
+    assert router.accept("Hello", "It is certainly so.", first, lam=1e9).accepted
+    assert router.triage("Hello", lam=1e9, forbidden={second}).tier == third
+    assert router.triage("Hello", policy="reference") == router.route("Hello", policy="reference")
+
+
+def test_where_nothing_is_probed_a_cascade_begins_where_the_router_does(path: Path) -> None:
+    router = with_probes(path, Probes())
+    for lam in (0.0, 10.0, 1e9):
+        assert router.triage("Hello", lam=lam) == router.route("Hello", lam=lam)
+
+
+@pytest.mark.parametrize("lam", [0.0, 20.0, 300.0, 1e4])
+def test_calls_one_by_one_come_to_what_the_simulation_says(path: Path, lam: float) -> None:
+    router = with_probes(path, Probes((0.0,), (((), (0, 1), (0, 1)),)))
+    traffic = pl.read_parquet(path.with_name("traffic.parquet"))
+    names = router.ladder.names
+    said = {(p, m): (a, q) for p, m, a, q in traffic.select("prompt", "model", "response", "quality").iter_rows()}
+    models = [tier.model for tier in router.ladder]
+    prompts = [p for p in traffic["prompt"].unique().sort().to_list() if all((p, m) in said for m in models)][:40]
+    prediction = router.predict(prompts)
+    answers = [[said[p, m][0] for m in models] for p in prompts]
+    _, told = router.predict_answers(prompts, answers, prediction)
+    after = {state: told[:, s].astype(np.float64) for s, state in enumerate(seen_states(3))}
+    quality = np.array([[said[p, m][1] for m in models] for p in prompts])
+    cost = np.broadcast_to([1.0, 10.0, 100.0], quality.shape)
+    options = {"lams": [lam], "caution": router.caution, "probes": router.probes}
+    played = simulate_cascade(prediction.quality, prediction.cost_usd, after, quality, cost, **options)
+
+    for i, prompt in enumerate(prompts):
+        asked, tier, best = {}, router.triage(prompt, lam=lam, ignore_novelty=True).tier, ""
+        while tier is not None:
+            earlier, answer = dict(asked), answers[i][names.index(tier)]
+            found = router.accept(prompt, answer, tier, earlier=earlier, lam=lam)
+            asked[tier], tier, best = answer, found.next_tier, found.best_tier
+        assert sum(cost[i, names.index(t)] for t in asked) == played.cost_usd[0, i]
+        assert quality[i, names.index(best)] == played.quality[0, i]
 
 
 def test_when_all_have_answered_the_best_answer_is_taken(router: Router) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from router_ml.core.probes import Probes
 from router_ml.errors import InputError
 from router_ml.evaluation.bootstrap import paired_bootstrap
 from router_ml.evaluation.cascade import Cascade, cascade_figures, simulate_cascade
@@ -40,6 +41,24 @@ def test_the_answer_used_is_the_best_of_those_seen():
 def test_caution_keeps_it_from_asking_again():
     played = simulate_cascade(QUALITY, COST, TOLD, GOOD, COST, lams=[0.1], caution=2.0)
     assert played.n_calls[0].tolist() == [1.0] * 4
+
+
+def test_probes_are_all_asked_before_anything_else_and_paid_for():
+    cost = np.array([[1.0, 2.0, 30.0]] * 2)
+    told = {(0, 1): np.array([[0.9, 0.8, 0.9], [0.1, 0.2, 0.9]])}
+    probes = Probes((0.0,), (((), (), (0, 1)),))
+    played = simulate_cascade(
+        [[0.1, 0.1, 0.9]] * 2, cost, told, [[1, 0, 1], [0, 0, 1]], cost, lams=[0.01], probes=probes
+    )
+    assert played.cost_usd[0].tolist() == [3.0, 33.0]
+    assert played.n_calls[0].tolist() == [2.0, 3.0]
+    assert played.quality[0].tolist() == [1.0, 1.0]
+
+
+def test_where_the_router_begins_elsewhere_nothing_is_probed():
+    probes = Probes((0.0,), (((), (0, 1)),))
+    same = [simulate_cascade(QUALITY, COST, TOLD, GOOD, COST, lams=[0.1], probes=p) for p in (None, probes)]
+    assert np.array_equal(same[0].cost_usd, same[1].cost_usd)
 
 
 def test_states_of_more_answers_than_were_learned_go_by_the_last():

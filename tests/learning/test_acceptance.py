@@ -112,7 +112,7 @@ def test_too_few_answers_are_refused() -> None:
 def test_what_is_saved_is_loaded(model: AcceptanceModel, told, tmp_path: Path) -> None:
     model.save(tmp_path / "a.npz")
     again = AcceptanceModel.load(tmp_path / "a.npz")
-    assert again.caution == model.caution
+    assert (again.caution, again.probes) == (model.caution, model.probes)
     assert np.array_equal(again.predict(prior(N), told[0])[1], model.predict(prior(N), told[0])[1])
 
 
@@ -130,6 +130,6 @@ def test_the_graph_says_what_the_model_says(model: AcceptanceModel, told) -> Non
     graph = AcceptanceGraph(session, 2)
     got = graph.run(prior(20), tokens, answers.features[:20].astype(np.float32))
     expected = model.predict(prior(N), answers)
-    assert graph.caution == model.caution
+    assert (graph.caution, graph.probes) == (model.caution, model.probes)
     for a, b in zip(got, expected, strict=True):
         assert a == pytest.approx(b[:20], abs=1e-5)

@@ -42,6 +42,7 @@ def learner(name: str, **params: Any) -> Any:
         "stack": {"bases": ("logistic", "knn"), "base_params": {"logistic": {"C": 0.1, "C_quality": 0.1}}},
         "distilled": {"teacher": "logistic", "teacher_params": {"C": 0.1, "C_quality": 0.1}},
         "ordinal": {"alpha": 1.0},
+        "pooled": {"base_params": {"ngram": {"alpha": 1.0}, "ordinal": {"alpha": 1.0}}},
         "constant": {},
         "mlp": {"hidden": 16, "max_epochs": 15, "lr": 1e-2},
         "boosting": {"n_meets": 20, "n_quality": 20, "n_tokens": 20, "learning_rate": 0.2},
@@ -159,8 +160,28 @@ def test_graph_answers_as_numpy_does(name: str, draw: Draw, run_graph: Callable[
 
 
 def test_unknown_learner_is_an_error_that_names_the_known_ones() -> None:
-    with pytest.raises(InputError, match="choose from logistic, knn, mlp, ngram, ordinal, boosting"):
+    with pytest.raises(InputError, match="choose from logistic, knn, mlp, ngram, ordinal, pooled, boosting"):
         make_learner("forest")
+
+
+def test_pooled_is_the_mean_of_its_two(draw: Draw) -> None:
+    X, targets = draw(300)
+    settings = {"ngram": {"alpha": 3.0}, "ordinal": {"alpha": 5.0}}
+    both = [make_learner(name, **params).fit(X, targets).predict(X) for name, params in settings.items()]
+    found = make_learner("pooled", base_params=settings).fit(X, targets).predict(X)
+
+    np.testing.assert_allclose(expit(found.quality), np.mean([expit(s.quality) for s in both], axis=0), atol=1e-9)
+    np.testing.assert_allclose(found.log_tokens, np.mean([s.log_tokens for s in both], axis=0), atol=1e-9)
+
+
+def test_pooled_tunes_each_of_its_two(draw: Draw) -> None:
+    X, targets = draw(300)
+    tuned = make_learner("pooled").tune(X, targets, np.arange(300) % 3)
+    alone = {
+        name: make_learner(name).tune(X, targets, np.arange(300) % 3).get_params() for name in ("ngram", "ordinal")
+    }
+
+    assert tuned.get_params()["base_params"] == alone
 
 
 def test_unknown_parameter_is_an_error() -> None:

@@ -15,6 +15,7 @@ from router_ml.learning.learners.logistic import LogisticLearner
 from router_ml.learning.learners.mlp import MLPLearner
 from router_ml.learning.learners.ngram import NgramLearner
 from router_ml.learning.learners.ordinal import OrdinalLearner
+from router_ml.learning.learners.pooled import PooledLearner
 from router_ml.learning.learners.stack import StackLearner
 
 __all__ = ["LEARNERS", "make_learner"]
@@ -25,6 +26,7 @@ LEARNERS: Mapping[str, Callable[..., Learner]] = {
     "mlp": MLPLearner,
     "ngram": NgramLearner,
     "ordinal": OrdinalLearner,
+    "pooled": PooledLearner,
     "boosting": BoostingLearner,
     "stack": StackLearner,
     "distilled": DistilledLearner,
