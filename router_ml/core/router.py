@@ -181,15 +181,14 @@ class Router:
         InputError
             See :meth:`route`; or if the artifact holds no acceptance model.
         """
-        request = self._requests.resolve(options)
+        request, probes = self._requests.resolve(options), self.probes
         text, n_chars = bounded(query)
         part = self._predicted(self.tokenizer.encode(text), n_chars, requirements(query))
         decision = self._decider.decide(part, request)[0]
-        probe = None
-        if decision.reason == "best_value":
-            start = self.ladder.index(decision.tier)
-            may = self._decider.limits.permitted(request, part.needs, part.prediction)[0]
-            probe = self.probes.following(request.knob, start, (), np.flatnonzero(may).tolist())
+        if decision.reason != "best_value":
+            return decision
+        may = self._decider.limits.permitted(request, part.needs, part.prediction)[0]
+        probe = probes.following(request.knob, self.ladder.index(decision.tier), (), np.flatnonzero(may).tolist())
         return decision if probe is None else self._decider.of_tier(part, probe, request, "probe")
 
     def accept(

@@ -97,9 +97,9 @@ def choose_probes(
 
     def worth(probes: Probes) -> NDArray[np.float64]:
         played = simulate_cascade(quality, cost, after, Q, C, lams=lams, caution=caution, probes=probes)
-        return np.asarray((played.quality - lams_and_end * played.cost_usd)[:-1])
+        # What is played last is the cheapest tier alone.
+        return np.asarray(played.quality[:-1] - lams[:, None] * played.cost_usd[:-1])
 
-    lams_and_end = np.append(lams, 0.0)[:, None]
     plain = worth(Probes())
     gains = [worth(Probes((0.0,), ((plan,) * n_tiers,))) - plain for plan in plans]
     starts = np.stack([(quality - lam * cost).argmax(axis=1) for lam in lams])

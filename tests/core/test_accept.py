@@ -154,6 +154,8 @@ def test_an_artifact_without_it_says_how_to_get_it(artifact: Path) -> None:
     assert not router.can_accept
     with pytest.raises(InputError, match="--cascade"):
         router.accept("Hello", "So.", router.ladder.names[0])
+    with pytest.raises(InputError, match="--cascade"):
+        router.triage("Hello")
 
 
 def test_arguments_that_can_not_be_used_are_refused(router: Router) -> None:
