@@ -140,13 +140,21 @@ class Learned:
         return FitOptions(bar=self.bar, learner=self.learner, random_state=seed, cascade=self.cascade)
 
 
-def load_pool(traffic: Sequence[Path], tiers: Path | None, bar: Bar, encoder: Encoder) -> Pool:
+def load_pool(
+    traffic: Sequence[Path],
+    tiers: Path | None,
+    bar: Bar,
+    encoder: Encoder,
+    *,
+    cache: Path | None = None,
+    progress: bool = False,
+) -> Pool:
     """Read all files as one, and keep the prompts that each tier answered."""
     prepared = prepare(read_traffic(traffic).traffic, None if tiers is None else Ladder.from_yaml(tiers), bar)
     seen = prepared.observations.take(prepared.observations.complete)
     if len(seen) == 0:
         raise InputError("No prompt was answered by every tier, so no router can be tested. Give a smaller ladder.")
-    return Pool(prepared.ladder, seen, embed_prompts(seen.prompt.tolist(), encoder))
+    return Pool(prepared.ladder, seen, embed_prompts(seen.prompt.tolist(), encoder, cache=cache, progress=progress))
 
 
 def of_recipe(name: str, recipe: Recipe, pool: Pool, embeddings: Embeddings) -> Contestant:
@@ -209,6 +217,7 @@ def run(
     bar: Bar | None = None,
     learners: str = f"{DEFAULT},ngram,logistic",
     recipes: str = "all",
+    encoder: str = "static",
     encoder_for_recipes: str | None = None,
     litellm_python: str | None = None,
     n_seeds: int = 5,
@@ -222,18 +231,16 @@ def run(
     progress: bool = False,
 ) -> Contest:
     """The whole benchmark; the options are those of the command line."""
-    bar, encoder = bar or Bar(1.0), load_encoder("static")
+    bar, own_encoder, cache = bar or Bar(1.0), load_encoder(encoder), cache or out / "embeddings"
     names, asked = learner_names(learners), recipe_names(recipes)
-    pool = load_pool(traffic, tiers, bar, encoder)
+    pool = load_pool(traffic, tiers, bar, own_encoder, cache=cache, progress=progress)
     prompts = pool.observations.prompt.tolist()
     recipe_encoder = load_encoder(encoder_for_recipes or default_encoder()) if asked else None
     embeddings: Embeddings = np.zeros((len(prompts), 1))
     if recipe_encoder is not None:
-        embeddings = embed_prompts(
-            prompts, recipe_encoder, cache=cache or out / "embeddings", progress=progress
-        ).embeddings
+        embeddings = embed_prompts(prompts, recipe_encoder, cache=cache, progress=progress).embeddings
         embeddings = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
-    ours = {_our_name(learner): Learned(pool, encoder, learner, bar, cascade) for learner in names}
+    ours = {_our_name(learner): Learned(pool, own_encoder, learner, bar, cascade) for learner in names}
     theirs = [of_recipe(recipe, RECIPES[recipe], pool, embeddings) for recipe in asked]
     heuristic = [of_heuristic(pool, litellm_python)] if litellm_python else []
     entrants = [*_entrants(ours), *theirs, *heuristic]
@@ -357,6 +364,7 @@ def main() -> None:
         "--learners", default=f"{DEFAULT},ngram,logistic", help=f"ours: {DEFAULT}, {', '.join(LEARNERS)}; by commas"
     )
     parser.add_argument("--recipes", default="all", help=f"all, none, or of {', '.join(RECIPES)}; by commas")
+    parser.add_argument("--encoder", default="static", help="ours; several with commas between them")
     parser.add_argument("--encoder-for-recipes", help="folder or hub name; the packaged MiniLM where not given")
     parser.add_argument("--litellm-python", help="Python of an environment that holds litellm; adds heuristic_v2")
     parser.add_argument("--seeds", type=int, default=5, help="how many splits")
@@ -374,6 +382,7 @@ def main() -> None:
         bar=Bar.parse(options.bar, None),
         learners=options.learners,
         recipes=options.recipes,
+        encoder=options.encoder,
         encoder_for_recipes=options.encoder_for_recipes,
         litellm_python=options.litellm_python,
         n_seeds=options.seeds,

@@ -300,7 +300,7 @@ def log_of(rng: np.random.Generator, n: int, *, overlap: bool = True) -> tuple[O
         propensity=cells[3],
         response=np.full((n, 2), None, dtype=object),
     )
-    embedded = Embedded(x[:, None].astype(np.float32), np.full(n, 400.0), [np.empty(0, np.int32)] * n)
+    embedded = Embedded((x[:, None].astype(np.float32),), np.full(n, 400.0), [np.empty(0, np.int32)] * n)
     return observations, embedded
 
 
@@ -318,7 +318,7 @@ def promised(observations: Observations, embedded: Embedded, asked: FitOptions, 
 def true_loss(knob: float) -> float:
     x = (np.arange(20_000) + 0.5) / 20_000
     n_chars = np.full(len(x), 400.0)
-    said = Planted().predict(Inputs.of(x[:, None].astype(np.float32), n_chars, []))
+    said = Planted().predict(Inputs.of([x[:, None].astype(np.float32)], n_chars, []))
     cost = LADDER.cost_usd(TOKENS.per_char * n_chars[:, None], said.output_tokens)
     picked = chances(x)[np.arange(len(x)), choose("value", knob, said.p_meets, said.quality, cost)]
     return float((chances(x)[:, 1] - picked).mean())

@@ -325,6 +325,9 @@ function readArtifact(model) {
   if (String(metadata.inputs) !== String(INPUTS) || metadata.max_tokens !== null || metadata.add_special_tokens) {
     throw new ArtifactError(`The graph takes ${metadata.inputs}; this client runs those of the static encoder (${INPUTS}). Fit it with --encoder static.`);
   }
+  if (metadata.side_encoders?.length) {
+    throw new ArtifactError("The graph takes several encoders' inputs; this client runs those of the static encoder alone. Fit it with --encoder static.");
+  }
   return { metadata, tokenizer: parts[1].toString() };
 }
 

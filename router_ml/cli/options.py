@@ -38,7 +38,7 @@ ENCODER = click.option(
     "--encoder",
     default="static",
     show_default=True,
-    help="static, openai:MODEL, or a sentence-transformers folder or hub name.",
+    help="static, openai:MODEL, or a sentence-transformers folder or hub name; several with commas, e.g. for a teacher (--learner distilled).",
 )
 CACHE = click.option(
     "--cache",

@@ -117,6 +117,8 @@ def inspect(artifact: Path, as_json: bool) -> None:
 
     content = read_artifact(artifact)
     metadata = json.loads(content.metadata.to_json())
+    for encoder in metadata["side_encoders"]:
+        del encoder["tokenizer"]  # of no more use to a reader than that of the first, which isn't among the metadata
     if as_json:
         click.echo(json.dumps(metadata))
         return

@@ -13,6 +13,8 @@ The graph takes what `Metadata.inputs` names: of a static encoder ``feature_ids`
 float32 (`router_ml.core.features`); of a transformer ``input_ids`` and ``attention_mask`` [n, L] int64 (1, and 0 where a row is
 filled up), and ``log_n_chars`` [n, 1] float32 (the natural logarithm of 1 + the length in characters, before the text is cut). It gives
 ``p_meets``, ``quality``, ``output_tokens`` [n, T] and ``novelty`` [n], all float32, and with neighbours ``embedding`` [n, d].
+Where there are several encoders, it takes in addition what each of `Metadata.side_encoders` names: ``input_ids_2`` and
+``attention_mask_2``, or ``token_weights_2`` [n, 1, L] float32 (one over the number of tokens), by that encoder's own tokenizer.
 
 To change the format: raise `SCHEMA_VERSION`, say in CHANGELOG.md what changed, and leave reading the older one to the
 older release: an artifact is cheap to export again, and a router that misreads one is not.
@@ -45,6 +47,7 @@ __all__ = [
     "Artifact",
     "Metadata",
     "Setting",
+    "SideEncoder",
     "content_digest",
     "read_artifact",
 ]
@@ -104,6 +107,27 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
+class SideEncoder:
+    """An encoder beside the first: how to tokenize for it.
+
+    Parameters
+    ----------
+    tokenizer : str
+        JSON of a ``tokenizers`` tokenizer.
+    inputs : tuple of str
+        Names of the graph's inputs, token ids first.
+    pad_id, max_tokens, add_special_tokens
+        As in :class:`Metadata`.
+    """
+
+    tokenizer: str
+    inputs: tuple[str, ...]
+    pad_id: int
+    max_tokens: int | None
+    add_special_tokens: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Metadata:
     """All that the artifact holds beside graph and tokenizer.
 
@@ -137,6 +161,8 @@ class Metadata:
         Training data's hash and size, library versions, git commit, MLflow run.
     render_version : str
         Version of the text rendering (`router_ml.core.text`).
+    side_encoders : tuple of SideEncoder
+        Further encoders that the graph reads; mostly none.
     """
 
     ladder: Ladder
@@ -155,6 +181,7 @@ class Metadata:
     learner: dict[str, Any]
     provenance: dict[str, Any] = field(default_factory=dict)
     render_version: str = RENDER_VERSION
+    side_encoders: tuple[SideEncoder, ...] = ()
 
     def to_json(self) -> str:
         """Serialise; the inverse of :meth:`from_json`."""
@@ -162,6 +189,7 @@ class Metadata:
         values["ladder"] = self.ladder.to_dicts()
         values["settings"] = [dataclasses.asdict(s) for s in self.settings]
         values["guarantees"] = [g.to_dict() for g in self.guarantees]
+        values["side_encoders"] = [dataclasses.asdict(e) for e in self.side_encoders]
         return json.dumps(values, sort_keys=True, ensure_ascii=False, allow_nan=False)
 
     @classmethod
@@ -172,6 +200,8 @@ class Metadata:
             values["ladder"] = Ladder.from_dicts(values["ladder"])
             values["settings"] = tuple(Setting(**s) for s in values["settings"])
             values["guarantees"] = tuple(map(Guarantee.from_dict, values["guarantees"]))
+            sides = values.get("side_encoders", [])
+            values["side_encoders"] = tuple(SideEncoder(**s | {"inputs": tuple(s["inputs"])}) for s in sides)
             for name in ("input_tokens_per_char", "input_tokens_base", "inputs"):
                 values[name] = tuple(values[name])
             metadata = cls(**values)

@@ -171,7 +171,7 @@ def _latency(router: Router, prompt: str, tokens: int, calls: int) -> Latency:
         for part in (
             lambda: bounded(prompt),
             lambda: router.tokenizer.encode(text),
-            lambda: router.inference.run_row(ids, n_chars),
+            lambda: router.inference.run_row(ids, n_chars, text),
         )
     )
     rest = max(float(np.median(whole)) - rendering - tokenizing - running, 0.0)

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from router_ml.core.artifact import SideEncoder
 from router_ml.core.features import FeatureRow, feature_rows
+from router_ml.core.tokenize import TextTokenizer
 from router_ml.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -47,47 +49,84 @@ class Inference:
         Token id that fills short rows.
     threads : int
         Threads that one run may use.
+    sides : sequence of SideEncoder
+        Further encoders, which read the texts themselves.
     """
 
-    def __init__(self, model: bytes, inputs: Sequence[str], pad_id: int, *, threads: int = 1) -> None:
+    def __init__(
+        self, model: bytes, inputs: Sequence[str], pad_id: int, *, threads: int = 1, sides: Sequence[SideEncoder] = ()
+    ) -> None:
         self._session = open_session(model, threads)
         # The wrapper around it checks names and owners on each run, which takes a fifth of a short prompt's time.
         self._run: Any = getattr(self._session, "_sess", self._session).run
         # Options of one's own, be they the default ones, spare a tenth of it again.
         self._run_options = _default_run_options()
         self._has_features = "feature_ids" in inputs
-        self.most_positions = _MAX_NARROW if self._has_features else _MAX_POSITIONS
+        self._sides = [_SideInputs(side) for side in sides]
+        self.most_positions = _MAX_NARROW if self._has_features and not sides else _MAX_POSITIONS
         self._row = _Rows(self._session, self._run_options)
         self._pad_id = pad_id
 
     def run_one(
-        self, ids: NDArray[np.int64], n_chars: int, *, outputs: Sequence[str] = OUTPUTS
+        self, ids: NDArray[np.int64], n_chars: int, text: str, *, outputs: Sequence[str] = OUTPUTS
     ) -> list[NDArray[np.float32]]:
-        """`OUTPUTS`, or others, of one prompt, by its token ids and its length in characters."""
-        result: list[NDArray[np.float32]] = self._run(outputs, self._feed([ids], [n_chars]), self._run_options)
+        """`OUTPUTS`, or others, of one prompt, by its token ids, its length in characters, and its text for further encoders."""
+        result: list[NDArray[np.float32]] = self._run(outputs, self._feed([ids], [n_chars], [text]), self._run_options)
         return result
 
-    def run_row(self, ids: NDArray[np.int64], n_chars: int) -> list[float]:
+    def run_row(self, ids: NDArray[np.int64], n_chars: int, text: str) -> list[float]:
         """The same `OUTPUTS` as plain numbers, one after the other [3 T + 1], in half the time where the graph takes features."""
-        if self._has_features and len(ids):
+        if self._has_features and len(ids) and not self._sides:
             return self._row.run(ids, n_chars)
-        return [value for output in self.run_one(ids, n_chars) for value in output.ravel().tolist()]
+        return [value for output in self.run_one(ids, n_chars, text) for value in output.ravel().tolist()]
 
-    def run(self, ids: Sequence[NDArray[np.int64]], n_chars: Sequence[int]) -> list[NDArray[np.float32]]:
+    def run(
+        self, ids: Sequence[NDArray[np.int64]], n_chars: Sequence[int], texts: Sequence[str]
+    ) -> list[NDArray[np.float32]]:
         """`OUTPUTS` of n prompts, in one run of the graph."""
-        outputs: list[NDArray[np.float32]] = self._run(OUTPUTS, self._feed(ids, n_chars), self._run_options)
+        outputs: list[NDArray[np.float32]] = self._run(OUTPUTS, self._feed(ids, n_chars, texts), self._run_options)
         return outputs
 
-    def _feed(self, ids: Sequence[NDArray[np.int64]], n_chars: Sequence[int]) -> dict[str, NDArray[Any]]:
+    def _feed(
+        self, ids: Sequence[NDArray[np.int64]], n_chars: Sequence[int], texts: Sequence[str]
+    ) -> dict[str, NDArray[Any]]:
         if self._has_features:
-            return dict(zip(FEATURE_INPUTS, feature_rows(ids, n_chars), strict=True))
-        lengths = np.array([len(i) for i in ids])
-        # An encoder needs at least one position, also where a text has no token of the vocabulary.
-        is_token = np.arange(max(1, lengths.max())) < lengths[:, None]
-        padded = np.full(is_token.shape, self._pad_id, dtype=np.int64)
-        padded[is_token] = np.concatenate(ids)
-        log_n_chars = np.log1p(n_chars).astype(np.float32)[:, None]
-        return {"input_ids": padded, "attention_mask": is_token.astype(np.int64), "log_n_chars": log_n_chars}
+            feed: dict[str, NDArray[Any]] = dict(zip(FEATURE_INPUTS, feature_rows(ids, n_chars), strict=True))
+        else:
+            padded, is_token = _padded(ids, self._pad_id)
+            log_n_chars = np.log1p(n_chars).astype(np.float32)[:, None]
+            feed = {"input_ids": padded, "attention_mask": is_token.astype(np.int64), "log_n_chars": log_n_chars}
+        for side in self._sides:
+            feed |= side.feed(texts)
+        return feed
+
+
+class _SideInputs:
+    """What an encoder beside the first is given of texts, by its own tokenizer."""
+
+    def __init__(self, side: SideEncoder) -> None:
+        self._side = side
+        self._tokenizer = TextTokenizer(
+            side.tokenizer, max_tokens=side.max_tokens, add_special_tokens=side.add_special_tokens
+        )
+
+    def feed(self, texts: Sequence[str]) -> dict[str, NDArray[Any]]:
+        padded, is_token = _padded(self._tokenizer.encode_batch(texts), self._side.pad_id)
+        ids_name, mask_name = self._side.inputs
+        if mask_name.startswith("attention_mask"):
+            return {ids_name: padded, mask_name: is_token.astype(np.int64)}
+        weights = is_token / np.maximum(is_token.sum(axis=1, keepdims=True), 1)
+        return {ids_name: padded, mask_name: weights.astype(np.float32)[:, None, :]}
+
+
+def _padded(ids: Sequence[NDArray[np.int64]], pad_id: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Token ids as a table [n, L], short rows filled up, and which of it are tokens."""
+    lengths = np.array([len(i) for i in ids])
+    # An encoder needs at least one position, also where a text has no token of the vocabulary.
+    is_token = np.arange(max(1, lengths.max())) < lengths[:, None]
+    padded = np.full(is_token.shape, pad_id, dtype=np.int64)
+    padded[is_token] = np.concatenate(ids)
+    return padded, is_token
 
 
 class _Row(NamedTuple):

@@ -43,7 +43,13 @@ class Router:
     def __init__(self, artifact: Artifact, *, threads: int = 1) -> None:
         self.metadata: Metadata = artifact.metadata
         self.ladder: Ladder = artifact.metadata.ladder
-        self.inference = Inference(artifact.model, self.metadata.inputs, self.metadata.pad_id, threads=threads)
+        self.inference = Inference(
+            artifact.model,
+            self.metadata.inputs,
+            self.metadata.pad_id,
+            threads=threads,
+            sides=self.metadata.side_encoders,
+        )
         self._workers = max(1, cores() // threads)
         self.tokenizer = TextTokenizer(
             artifact.tokenizer,
@@ -108,8 +114,8 @@ class Router:
         ids = self.tokenizer.encode(text)
         needs = requirements(query)
         if needs or not request.is_plain or n_chars >= self._decider.always_fits:
-            return self._decider.decide(self._predicted(ids, n_chars, needs), request)[0]
-        return self._decider.decide_row(self.inference.run_row(ids, n_chars), n_chars, request)
+            return self._decider.decide(self._predicted(ids, n_chars, text, needs), request)[0]
+        return self._decider.decide_row(self.inference.run_row(ids, n_chars, text), n_chars, request)
 
     def route_batch(self, queries: Iterable[Query], **options: Unpack[Options]) -> list[Decision]:
         """Choose the tier for each of many queries, on all cores; options as in :meth:`route`."""
@@ -137,7 +143,7 @@ class Router:
         text, n_chars = bounded(query)
         ids = self.tokenizer.encode(text)
         needs = requirements(query)
-        part = self._predicted(ids, n_chars, needs)
+        part = self._predicted(ids, n_chars, text, needs)
         said = part.prediction
         why_not = self._decider.limits.why_not(request, needs, said)
         tables = (said.p_meets, said.quality, said.output_tokens, said.cost_usd)
@@ -148,7 +154,7 @@ class Router:
         )
         nearest: tuple[Neighbour, ...] = ()
         if self._neighbours.is_there:
-            embedding = self.inference.run_one(ids, n_chars, outputs=[EMBEDDING])[0][0]
+            embedding = self.inference.run_one(ids, n_chars, text, outputs=[EMBEDDING])[0][0]
             nearest = self._neighbours.nearest(embedding, _NEAREST, self.ladder.names)
         decision = None if all(why_not) else self._decider.decide(part, request)[0]
         return Explanation(decision, views, float(said.novelty[0]), self.metadata.novelty_threshold, nearest)
@@ -183,7 +189,7 @@ class Router:
         """
         request, probes = self._requests.resolve(options), self.probes
         text, n_chars = bounded(query)
-        part = self._predicted(self.tokenizer.encode(text), n_chars, requirements(query))
+        part = self._predicted(self.tokenizer.encode(text), n_chars, text, requirements(query))
         decision = self._decider.decide(part, request)[0]
         if decision.reason != "best_value":
             return decision
@@ -286,8 +292,8 @@ class Router:
         parts = run_stream(self.inference, self.tokenizer, queries, workers=self._workers)
         return (Predicted(self._decider.prediction(p.outputs, p.n_chars), p.needs) for p in parts)
 
-    def _predicted(self, ids: NDArray[np.int64], n_chars: int, needs: frozenset[str]) -> Predicted:
-        said = self._decider.prediction(self.inference.run_one(ids, n_chars), [n_chars])
+    def _predicted(self, ids: NDArray[np.int64], n_chars: int, text: str, needs: frozenset[str]) -> Predicted:
+        said = self._decider.prediction(self.inference.run_one(ids, n_chars, text), [n_chars])
         return Predicted(said, [needs])
 
 

@@ -62,7 +62,10 @@ def run_stream(
             ids = tokenizer.encode_batch([t.text for t in texts])
             n_chars = [t.n_chars for t in texts]
             chunk = _Chunk(n_chars, _needs(read), batches([len(i) for i in ids], inference.most_positions))
-            parts = [([ids[i] for i in b], [n_chars[i] for i in b]) for b in (r.tolist() for r in chunk.rows)]
+            parts = [
+                ([ids[i] for i in b], [n_chars[i] for i in b], [texts[i].text for i in b])
+                for b in (r.tolist() for r in chunk.rows)
+            ]
             if len(parts) <= _FEW_RUNS and not waiting:
                 yield chunk.collect([inference.run(*part) for part in parts])
                 continue

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from router_ml.core.artifact import Metadata, Setting
+from router_ml.core.artifact import Metadata, Setting, SideEncoder
 from router_ml.core.guarantee import Guarantee
 from router_ml.core.inference import EMBEDDING, FEATURE_INPUTS
 from router_ml.core.neighbours import Neighbours
@@ -22,7 +22,7 @@ from router_ml.errors import ExportError
 from router_ml.files import replacing
 from router_ml.ladder import Ladder
 from router_ml.learning.acceptance import AcceptanceModel, Answers
-from router_ml.learning.encoders import Encoder, ExportableEncoder
+from router_ml.learning.encoders import Encoder, ExportableEncoder, parts_of
 from router_ml.learning.encoders.base import TokenizerSpec
 from router_ml.learning.graph import Graph
 from router_ml.learning.inputs import InputNames, encode_inputs, tokenize
@@ -32,15 +32,26 @@ from router_ml.learning.sealing import seal
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["InputTokens", "Parity", "build_graph", "check_acceptance_parity", "check_parity", "export"]
+__all__ = [
+    "InputTokens",
+    "Parity",
+    "build_graph",
+    "check_acceptance_parity",
+    "check_exportable",
+    "check_parity",
+    "export",
+    "read_encoder",
+]
 
 MAX_DIFFERENCE = 1e-4
 MIN_AGREEMENT = 0.9999
 
+_LENGTH = "log_n_chars"
 _INPUTS: Mapping[str, tuple[type[np.generic], list[int | str]]] = {
     "input_ids": (np.int64, ["n", "length"]),
     "attention_mask": (np.int64, ["n", "length"]),
-    "log_n_chars": (np.float32, ["n", 1]),
+    "token_weights": (np.float32, ["n", 1, "length"]),
+    _LENGTH: (np.float32, ["n", 1]),
 }
 
 
@@ -77,34 +88,55 @@ class Parity:
     agreement: float
 
 
+def check_exportable(encoder: Encoder, learner: str) -> None:
+    """Raise ExportError where an artifact couldn't hold the encoder, before anything is learned from it."""
+    first, *others = parts_of(encoder)
+    if not isinstance(first, ExportableEncoder):
+        raise ExportError(
+            f"The encoder {first.name!r} embeds over the network, and an artifact decides without one. Use it for study "
+            "(label, embed, evaluate), or as a teacher beside another ('--encoder static,openai:MODEL --learner distilled'), and "
+            "export with 'static' or a sentence-transformers model."
+        )
+    far = [other.name for other in others if not isinstance(other, ExportableEncoder)]
+    if far and learner != "distilled":
+        raise ExportError(
+            f"The encoder {far[0]!r} embeds over the network, and an artifact decides without one. Beside {first.name!r} it can be "
+            "a teacher, with the learner 'distilled', whose student reads the first encoder alone."
+        )
+
+
+def read_encoder(encoder: Encoder, model: FittedModel, n_tiers: int) -> Encoder:
+    """What a model reads of an encoder: of several the first alone, where the others made no difference or only taught."""
+    first, *others = parts_of(encoder)
+    if not others:
+        return encoder
+    graph = Graph()
+    _inputs(graph, first)
+    graph.input(_FIRST, np.float32, ["n", "first_width"])
+    unread = [graph.input(f"embedding_{k}", np.float32, ["n", f"width_{k}"]) for k in range(len(others))]
+    _outputs(graph, first, [_FIRST, *unread], model, n_tiers)
+    return encoder if any(map(graph.needs, unread)) else first
+
+
 def build_graph(encoder: Encoder, model: FittedModel, n_tiers: int, *, with_embedding: bool = False) -> onnx.ModelProto:
-    """The whole graph, from token ids to outputs; the embedding is one of them where that is asked for.
+    """The whole graph, from token ids to outputs; the (first) embedding is one of them where that is asked for.
 
     Raises
     ------
     ExportError
         If the encoder can't be part of an artifact.
     """
-    if not isinstance(encoder, ExportableEncoder):
-        raise ExportError(
-            f"The encoder {encoder.name!r} embeds over the network, and an artifact decides without one. Use it for study "
-            "(label, embed, evaluate), and export with 'static' or a sentence-transformers model."
-        )
-    graph = Graph()
-    spec = encoder.tokenizer_spec()
-    if _takes_features(spec):
-        graph.feature_inputs()
-    else:
-        for name in spec.inputs:
-            graph.input(name, *_INPUTS[name])
-    embedding = encoder.to_graph(graph)
-    x = graph.node("Concat", embedding, "log_n_chars", axis=1)
-    outputs, novelty = model.to_graph(graph, InputNames(x, "input_ids", _token_weights(graph, encoder)))
-    for name, value in zip(("p_meets", "quality", "output_tokens"), outputs, strict=True):
-        graph.output(value, name, ["n", n_tiers])
-    graph.output(novelty, "novelty", ["n"])
+    parts = parts_of(encoder)
+    for part in parts:
+        check_exportable(part, "")
+    graph, embeddings = Graph(), []
+    for k, part in enumerate(parts):
+        assert isinstance(part, ExportableEncoder)  # check_exportable has seen to it
+        _inputs(graph, part, _suffix(k))
+        embeddings.append(part.to_graph(graph, _suffix(k)))
+    _outputs(graph, parts[0], embeddings, model, n_tiers)
     if with_embedding:
-        graph.output(embedding, EMBEDDING, ["n", "width"])
+        graph.output(embeddings[0], EMBEDDING, ["n", "width"])
     return graph.model()
 
 
@@ -136,9 +168,9 @@ def export(
         If the encoder can't be exported, or the artifact differs by more than 1e-4 in a `p_meets` or decides otherwise on
         more than 1 prompt in 10,000.
     """
+    encoder = read_encoder(encoder, model, len(ladder))
     onnx_model = build_graph(encoder, model, len(ladder), with_embedding=neighbours is not None)
-    assert isinstance(encoder, ExportableEncoder)  # build_graph has seen to it
-    spec = encoder.tokenizer_spec()
+    spec, *sides = (part.tokenizer_spec() for part in parts_of(encoder) if isinstance(part, ExportableEncoder))
     metadata = Metadata(
         ladder=ladder,
         bar=bar,
@@ -155,6 +187,7 @@ def export(
         pad_id=spec.pad_id,
         max_tokens=spec.max_tokens,
         add_special_tokens=spec.add_special_tokens,
+        side_encoders=tuple(_side_encoder(side, _suffix(k)) for k, side in enumerate(sides, start=1)),
     )
     second = (
         ""
@@ -229,6 +262,41 @@ def check_acceptance_parity(
             "Nothing was written."
         )
     return difference
+
+
+_FIRST = "embedding"
+
+
+def _suffix(k: int) -> str:
+    """What the names of the k-th encoder's inputs end in, from 0."""
+    return f"_{k + 1}" if k else ""
+
+
+def _inputs(graph: Graph, encoder: Encoder, suffix: str = "") -> None:
+    assert isinstance(encoder, ExportableEncoder)
+    spec = encoder.tokenizer_spec()
+    if not suffix and _takes_features(spec):
+        graph.feature_inputs()
+        return
+    for name in spec.inputs:
+        if not suffix or name != _LENGTH:
+            graph.input(f"{name}{suffix}", *_INPUTS[name])
+
+
+def _outputs(graph: Graph, first: Encoder, embeddings: Sequence[str], model: FittedModel, n_tiers: int) -> None:
+    """The model on top of the encoders' embeddings."""
+    assert isinstance(first, ExportableEncoder)
+    x = graph.node("Concat", *embeddings, _LENGTH, axis=1)
+    each = tuple(graph.node("Concat", e, _LENGTH, axis=1) for e in embeddings) if len(embeddings) > 1 else ()
+    outputs, novelty = model.to_graph(graph, InputNames(x, "input_ids", _token_weights(graph, first), each))
+    for name, value in zip(("p_meets", "quality", "output_tokens"), outputs, strict=True):
+        graph.output(value, name, ["n", n_tiers])
+    graph.output(novelty, "novelty", ["n"])
+
+
+def _side_encoder(spec: TokenizerSpec, suffix: str) -> SideEncoder:
+    inputs = tuple(f"{name}{suffix}" for name in spec.inputs if name != _LENGTH)
+    return SideEncoder(spec.json, inputs, spec.pad_id, spec.max_tokens, spec.add_special_tokens)
 
 
 def _takes_features(spec: TokenizerSpec) -> bool:

@@ -111,6 +111,10 @@ class Graph:
         """Sum over one axis."""
         return self.node("ReduceSum", x, self.constant(np.array([axis], dtype=np.int64)), keepdims=int(keepdims))
 
+    def needs(self, value: str) -> bool:
+        """Whether an output depends on a value."""
+        return value in self._needed()[0]
+
     def feature_inputs(self) -> None:
         """Declare the inputs of a static encoder's artifact (`router_ml.core.features`).
 
@@ -264,24 +268,29 @@ class Graph:
 
     def model(self) -> onnx.ModelProto:
         """The finished, checked model."""
-        needed = {value for value, _ in self._outputs.values()}
-        nodes: list[onnx.NodeProto] = []
-        for node in reversed(self._nodes):
-            if not needed.isdisjoint(node.output):
-                needed.update(_read_by(node))
-                nodes.append(node)
+        needed, nodes = self._needed()
         sums = {name: each for name, each in self._sums.items() if name in needed}
         by_token = self._takes_features("input_ids") and not needed.isdisjoint(_OF_TOKENS)
         first, tables = sums_to_nodes(sums, n_tokens=self._n_tokens or 1, token_inputs=by_token)
         constants = [c for c in self._initializers if c.name in needed]
         outputs = [info for _, info in self._outputs.values()]
-        graph = helper.make_graph([*first, *nodes[::-1]], "router", self._inputs, outputs, [*tables, *constants])
+        graph = helper.make_graph([*first, *nodes], "router", self._inputs, outputs, [*tables, *constants])
         self._name_outputs(graph)
         # IR version 9 goes with opset 20; a newer one would be refused by older runtimes for no gain.
         opsets = [helper.make_opsetid(domain, version) for domain, version in self._opsets.items()]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=9, producer_name="router-ml")
         onnx.checker.check_model(model)
         return model
+
+    def _needed(self) -> tuple[set[str], list[onnx.NodeProto]]:
+        """The values that the outputs depend on, and the nodes that make them."""
+        needed = {value for value, _ in self._outputs.values()}
+        nodes: list[onnx.NodeProto] = []
+        for node in reversed(self._nodes):
+            if not needed.isdisjoint(node.output):
+                needed.update(_read_by(node))
+                nodes.append(node)
+        return needed, nodes[::-1]
 
     def _name_outputs(self, graph: onnx.GraphProto) -> None:
         """Rename what the outputs stand for, where it is made and read: a node that only copies would cost as much as a small product."""

@@ -228,6 +228,11 @@ def text_session(model: str | Path | bytes) -> onnxruntime.InferenceSession:
 def _with_text_input(artifact: Artifact) -> bytes:
     spec = json.loads(artifact.tokenizer)
     metadata = artifact.metadata
+    if metadata.side_encoders:
+        raise ExportError(
+            f"The artifact holds several encoders ({metadata.encoder.get('name')!r}), each with a tokenizer of its own; only one can be "
+            "put into the graph. Fit it with '--encoder static', or with '--learner distilled', which reads the first alone."
+        )
     if metadata.inputs != FEATURE_INPUTS or metadata.max_tokens is not None or not _becomes_sentencepiece(spec):
         raise ExportError(
             f"The tokenizer of the encoder {metadata.encoder.get('name')!r} can't be put into the graph: only a byte-pair "

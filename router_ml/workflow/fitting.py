@@ -21,7 +21,7 @@ from router_ml.evaluation.summary import Evaluation
 from router_ml.ladder import Ladder
 from router_ml.learning.curve import CurvePoint, curve_text
 from router_ml.learning.encoders import load_encoder
-from router_ml.learning.export import Parity
+from router_ml.learning.export import Parity, check_exportable
 from router_ml.learning.inputs import Inputs
 from router_ml.traffic.labels import count_labels
 from router_ml.traffic.observations import Observations
@@ -159,6 +159,7 @@ def fit(
     traffic = read_traffic(paths, max_rejects=options.max_rejects)
     prepared = prepare(traffic.traffic, ladder, options.bar)
     encoder = load_encoder(options.encoder)
+    check_exportable(encoder, options.learner)
     embedded = embed_prompts(
         prepared.observations.prompt.tolist(), encoder, cache=options.cache, progress=options.progress
     )

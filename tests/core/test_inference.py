@@ -40,10 +40,10 @@ def inference(request: pytest.FixtureRequest) -> Inference:
     return Inference(graph.model().SerializeToString(), inputs, pad_id=0)
 
 
-def prompts(n: int) -> list[tuple[NDArray[np.int64], int]]:
+def prompts(n: int) -> list[tuple[NDArray[np.int64], int, str]]:
     rng = np.random.default_rng(0)
     lengths = [0, 1, LONG, *rng.integers(1, 40, n)]
-    return [(rng.integers(0, 1000, k), int(rng.integers(1, 3 * LONG))) for k in lengths]
+    return [(rng.integers(0, 1000, k), int(rng.integers(1, 3 * LONG)), "") for k in lengths]
 
 
 def flat(outputs: list[NDArray[np.float32]]) -> list[float]:
@@ -51,15 +51,15 @@ def flat(outputs: list[NDArray[np.float32]]) -> list[float]:
 
 
 def test_a_row_is_what_arrays_say(inference: Inference) -> None:
-    for ids, n_chars in prompts(20) * 2:
-        assert inference.run_row(ids, n_chars) == pytest.approx(flat(inference.run_one(ids, n_chars)), rel=1e-6)
+    for prompt in prompts(20) * 2:
+        assert inference.run_row(*prompt) == pytest.approx(flat(inference.run_one(*prompt)), rel=1e-6)
 
 
 def test_a_row_is_the_callers_to_keep(inference: Inference) -> None:
-    (one, n_one), (other, n_other) = prompts(2)[-2:]
-    first = inference.run_row(one, n_one)
+    one, other = prompts(2)[-2:]
+    first = inference.run_row(*one)
     copy = list(first)
-    inference.run_row(other, n_other)
+    inference.run_row(*other)
 
     assert first == copy
 
@@ -82,7 +82,7 @@ def test_threads_share_it(inference: Inference) -> None:
 
 def test_what_is_kept_ready_is_bounded(inference: Inference) -> None:
     for n in range(1, LONG, 50):
-        inference.run_row(np.zeros(n, dtype=np.int64), n)
+        inference.run_row(np.zeros(n, dtype=np.int64), n, "")
 
     assert max(inference._row._rows, default=0) <= 512
 

@@ -85,6 +85,11 @@ def compress(
     artifact_path, out = Path(artifact_path), Path(out)
     _check_request(artifact_path, out, prompts, weights, prune_to)
     artifact = read_artifact(artifact_path)
+    if artifact.metadata.side_encoders:
+        raise InputError(
+            f"The artifact holds several encoders ({artifact.metadata.encoder.get('name')!r}); one of a single encoder can be made "
+            "smaller. Fit it with '--encoder static', or with '--learner distilled', which reads the first alone."
+        )
     before = Router(artifact)
     ids = [] if prune_to is None else _token_ids(before, prune_to)
     kept = np.unique(np.concatenate(ids)) if ids else None

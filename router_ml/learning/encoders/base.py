@@ -35,7 +35,10 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TokenizerSpec:
-    """How the core has to tokenize for an encoder's graph; the fields are those of the artifact's metadata."""
+    """How the core has to tokenize for an encoder's graph; the fields are those of the artifact's metadata.
+
+    `inputs` are the graph's, as an encoder names them that is the artifact's only or first one.
+    """
 
     json: str
     inputs: tuple[str, ...]
@@ -52,6 +55,6 @@ class ExportableEncoder(Encoder, Protocol):
         """The tokenizer that the artifact holds."""
         ...
 
-    def to_graph(self, graph: Graph) -> str:
-        """Add the encoder to a graph that has the inputs of the spec; returns the name of the embedding [n, d]."""
+    def to_graph(self, graph: Graph, suffix: str = "") -> str:
+        """Add the encoder to a graph that has the inputs of the spec, their names followed by `suffix`; returns the name of the embedding [n, d]."""
         ...

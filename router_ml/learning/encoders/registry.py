@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from router_ml.errors import InputError, MissingExtraError
 from router_ml.learning.encoders.base import Encoder
+from router_ml.learning.encoders.joined import JoinedEncoder
 from router_ml.learning.encoders.openai import OpenAIEncoder
 from router_ml.learning.encoders.static import StaticEncoder, load_wordllama
 from router_ml.learning.encoders.transformer import TransformerEncoder
@@ -18,7 +19,8 @@ def load_encoder(name: str) -> Encoder:
     ----------
     name : str
         ``"static"``: the token vectors of the ``wordllama`` package; ``"openai:MODEL"``: an OpenAI-compatible API; else
-        a sentence-transformers model, by folder or hub name.
+        a sentence-transformers model, by folder or hub name. Several, with commas between them, are used together; the first
+        one's tokenizer is the artifact's.
 
     Raises
     ------
@@ -27,6 +29,11 @@ def load_encoder(name: str) -> Encoder:
     MissingExtraError
         If the packages that it needs aren't installed.
     """
+    names = [part.strip() for part in name.split(",")]
+    if len(names) > 1:
+        if "" in names or len(set(names)) < len(names):
+            raise InputError(f"The encoders {name!r} have one without a name, or one twice; name each once.")
+        return JoinedEncoder([load_encoder(part) for part in names], name)
     if name.startswith("openai:"):
         return OpenAIEncoder(name.removeprefix("openai:"))
     try:

@@ -59,9 +59,9 @@ class StaticEncoder:
             add_special_tokens=False,
         )
 
-    def to_graph(self, graph: Graph) -> str:
+    def to_graph(self, graph: Graph, suffix: str = "") -> str:
         """Look up the tokens' vectors, and average them."""
-        mean = graph.mean_of_rows(self._table, "input_ids", "token_weights")
+        mean = graph.mean_of_rows(self._table, f"input_ids{suffix}", f"token_weights{suffix}")
         return graph.l2_normalize(mean) if self._normalize else mean
 
 

@@ -58,9 +58,9 @@ class TransformerEncoder:
             add_special_tokens=True,
         )
 
-    def to_graph(self, graph: Graph) -> str:
+    def to_graph(self, graph: Graph, suffix: str = "") -> str:
         """Add the whole model, from token ids to the sentence's vector."""
-        return graph.inline(self._onnx(), {"input_ids": "input_ids", "attention_mask": "attention_mask"})
+        return graph.inline(self._onnx(), {name: f"{name}{suffix}" for name in ("input_ids", "attention_mask")})
 
     def _onnx(self) -> onnx.ModelProto:
         import onnx

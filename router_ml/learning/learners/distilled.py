@@ -25,7 +25,8 @@ class DistilledLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has
 
     A soft label is what the teacher, fitted without the prompt, expects of a tier: it has none of the noise of a single
     sampled answer, and there is one for tiers that never answered the prompt, and for prompts that nobody answered:
-    `unlabelled`, and rows of the targets that are NaN throughout.
+    `unlabelled`, and rows of the targets that are NaN throughout. Of several encoders the student reads the first alone: the
+    others, be they slow or far away, teach, and aren't part of the artifact.
 
     Parameters
     ----------
@@ -86,7 +87,9 @@ class DistilledLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has
             soft[~labelled] = _natural(teacher.fit(known, outcomes).predict(X[~labelled]))
         meets, quality, tokens = np.split(soft, 3, axis=1)
         student = NgramLearner(self.alpha)
-        self.parts_ = {"student": student.fit(X, Targets(meets, quality, tokens, np.full_like(tokens, np.nan)))}
+        self.parts_ = {
+            "student": student.fit(X.of_encoder(0), Targets(meets, quality, tokens, np.full_like(tokens, np.nan)))
+        }
         return self
 
     def _with_unlabelled(self, X: Inputs, targets: Targets) -> tuple[Inputs, Targets]:
@@ -95,7 +98,7 @@ class DistilledLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has
         unknown = np.full((len(self.unlabelled), targets.n_tiers), np.nan)
         tables = (np.vstack([getattr(targets, f.name), unknown]) for f in fields(targets))
         features = np.vstack([X.features, self.unlabelled.features])
-        return Inputs(features, [*X.tokens, *self.unlabelled.tokens]), Targets(*tables)
+        return Inputs(features, [*X.tokens, *self.unlabelled.tokens], X.widths), Targets(*tables)
 
     def make_parts(self) -> dict[str, Learner]:
         """The student, unfitted."""
@@ -103,11 +106,11 @@ class DistilledLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has
 
     def predict(self, X: Inputs) -> Scores:
         """The student's scores for n prompts."""
-        return self.parts_["student"].predict(X)
+        return self.parts_["student"].predict(X.of_encoder(0))
 
     def to_graph(self, graph: Graph, x: InputNames) -> str:
         """The student's graph."""
-        return self.parts_["student"].to_graph(graph, x)
+        return self.parts_["student"].to_graph(graph, x.of_encoder(0))
 
 
 def _labelled(targets: Targets) -> NDArray[np.bool_]:

@@ -14,6 +14,7 @@ from router_ml.learning.learners.knn import KNNLearner
 from router_ml.learning.learners.logistic import LogisticLearner
 from router_ml.learning.learners.mlp import MLPLearner
 from router_ml.learning.learners.ngram import NgramLearner
+from router_ml.learning.learners.one_encoder import OneEncoderLearner
 from router_ml.learning.learners.ordinal import OrdinalLearner
 from router_ml.learning.learners.pooled import PooledLearner
 from router_ml.learning.learners.stack import StackLearner
@@ -35,7 +36,13 @@ LEARNERS: Mapping[str, Callable[..., Learner]] = {
 
 
 def make_learner(name: str, **params: Any) -> Learner:
-    """Make a learner; params that it doesn't have are an error, save ``random_state``, ``on_epoch`` and ``unlabelled``, which not all have."""
+    """Make a learner; params that it doesn't have are an error, save ``random_state``, ``on_epoch`` and ``unlabelled``, which not all have.
+
+    ``NAME@K`` is the learner on the K-th of several encoders alone, from 1.
+    """
+    inner, at, number = name.partition("@")
+    if at and inner in LEARNERS and number.isdecimal() and int(number) > 0:
+        return OneEncoderLearner(**{"learner": inner, "encoder": int(number) - 1, **params})
     if name not in LEARNERS:
         raise InputError(f"There is no learner {name!r}; choose from {', '.join(LEARNERS)}.")
     accepted = LEARNERS[name]().get_params()  # type: ignore[attr-defined]

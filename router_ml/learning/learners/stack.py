@@ -34,7 +34,8 @@ class StackLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
     Parameters
     ----------
     bases : sequence of str
-        Names of the base learners.
+        Names of the base learners, as :func:`router_ml.learning.learners.make_learner` takes them. Of several encoders :meth:`tune`
+        puts each base there once for each encoder (those that learn from words, too, for the first only).
     base_params : mapping, optional
         Settings of each; :meth:`tune` chooses them.
     weights : mapping of str to sequence of float, optional
@@ -69,8 +70,9 @@ class StackLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         }
 
     def tune(self, X: Inputs, targets: Targets, folds: NDArray[np.intp]) -> Self:
-        """Tune each base, then choose the weights."""
-        parts = {name: part.tune(X, targets, folds) for name, part in self.make_parts().items()}
+        """Tune each base, by each encoder, then choose the weights."""
+        untuned: Self = clone(self).set_params(bases=_by_encoder(self.bases, X.n_encoders))
+        parts = {name: part.tune(X, targets, folds) for name, part in untuned.make_parts().items()}
         scores = [out_of_fold(part, X, targets, folds) for part in parts.values()]
         prior = np.zeros((len(X), 3 * targets.n_tiers))
         for fold in np.unique(folds):
@@ -88,7 +90,7 @@ class StackLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
             name: _weights([_natural(s, name) for s in scores], means[name], outcomes[name], rows[name])
             for name in means
         }
-        tuned: Self = clone(self).set_params(
+        tuned: Self = untuned.set_params(
             base_params={name: part.get_params() for name, part in parts.items()},  # type: ignore[attr-defined]
             weights=weights,
         )
@@ -102,7 +104,7 @@ class StackLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
 
     def predict(self, X: Inputs) -> Scores:
         """Scores for n prompts."""
-        parts = [part.predict(X) for part in self.parts_.values()]
+        parts = [part.predict(X) for part in self._weighed_parts()]
         naturals = [np.hstack([_natural(s, name) for name in ("meets", "quality", "log_tokens")]) for s in parts]
         matrix, intercept = self._combination()
         meets, quality, log_tokens = np.split(np.hstack(naturals) @ matrix + intercept, 3, axis=1)
@@ -112,19 +114,43 @@ class StackLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         """The bases, and one product."""
         n_tiers = len(self.prior_) // 3
         naturals = []
-        for part in self.parts_.values():
+        for part in self._weighed_parts():
             shares, log_tokens = graph.split(part.to_graph(graph, x), 2 * n_tiers, n_tiers)
             naturals += [graph.node("Sigmoid", shares), log_tokens]
         combined = graph.linear(graph.node("Concat", *naturals, axis=1), *self._combination())
         return logits_to_graph(graph, *graph.split(combined, 2 * n_tiers, n_tiers))
 
-    def _combination(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The weights as a matrix [K 3 T, 3 T], and the intercept [3 T]."""
-        n_tiers = len(self.prior_) // 3
+    def _columns(self) -> NDArray[np.float64]:
+        """The weights of `meets`, `quality` and `log_tokens` [3, K]."""
         equal = [1 / len(self.bases)] * len(self.bases)
-        columns = [(self.weights or {}).get(name, equal) for name in ("meets", "quality", "log_tokens")]
-        per_base = np.repeat(np.array(columns), n_tiers, axis=0).T
+        return np.array([(self.weights or {}).get(name, equal) for name in ("meets", "quality", "log_tokens")])
+
+    def _weighed(self) -> NDArray[np.intp]:
+        """Which bases have a weight at all: the others needn't be asked. The first stands for all where none has."""
+        found = np.flatnonzero(self._columns().any(axis=0))
+        return found if len(found) else np.zeros(1, dtype=np.intp)
+
+    def _weighed_parts(self) -> list[Learner]:
+        return [self.parts_[self.bases[i]] for i in self._weighed()]
+
+    def _combination(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The weights of those that have one as a matrix [K 3 T, 3 T], and the intercept [3 T]."""
+        n_tiers = len(self.prior_) // 3
+        per_base = np.repeat(self._columns()[:, self._weighed()], n_tiers, axis=0).T
         return np.vstack([np.diag(w) for w in per_base]), self.prior_ * (1 - per_base.sum(axis=0))
+
+
+_OF_WORDS = ("ngram", "ordinal")
+"""Learners that go by the words first, which all encoders share."""
+
+
+def _by_encoder(bases: Sequence[str], n_encoders: int) -> tuple[str, ...]:
+    """Each base by each encoder; those that name one themselves stay as they are."""
+    if n_encoders == 1:
+        return tuple(bases)
+    numbered = ((base, k) for k in range(1, n_encoders + 1) for base in bases)
+    plain = tuple(f"{base}@{k}" for base, k in numbered if "@" not in base and (k == 1 or base not in _OF_WORDS))
+    return (*plain, *(base for base in bases if "@" in base))
 
 
 def out_of_fold(learner: Learner, X: Inputs, targets: Targets, folds: NDArray[np.intp]) -> Scores:
