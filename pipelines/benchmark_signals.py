@@ -7,7 +7,7 @@ novelty tells other traffic from these prompts (AUROC), and how much of each goe
 category holds the text.
 
 A test file may be too small to tell a small error from noise. With ``--train`` all prompts of both files are judged: each fifth by a router fitted on the
-other four as fit would, calibration and all, over several ways of dealing them.
+other four as fit would, calibration and all, over several ways of dealing them. Near duplicates and sessions stay together.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from router_ml.learning.model import crossfit, group_folds
 from router_ml.learning.targets import Targets
 from router_ml.traffic.labels import Bar, meets
 from router_ml.traffic.observations import observe
-from router_ml.traffic.split import connected_groups
+from router_ml.traffic.split import connected_groups, keep_together
 
 N_OUTER = 5
 
@@ -76,7 +76,8 @@ def crossfitted_rows(
         Ways of dealing the prompts into fifths; figures are means over them (``debiased``: roots of mean squares). They share
         the answers, and so most of the noise: the interval doesn't narrow with them.
     """
-    seen = observe(workflow.read_traffic(list(files)).traffic, router.ladder)
+    # What is alike stays together, as in fit: prompts apart from their near duplicates made p_meets look off where it isn't.
+    seen = keep_together(observe(workflow.read_traffic(list(files)).traffic, router.ladder))
     embedded = workflow.embed_prompts(seen.prompt.tolist(), load_encoder(workflow.FitOptions().encoder))
     met = meets(seen.quality, router.ladder, Bar(**router.metadata.bar))
     targets = Targets(met, seen.quality, seen.output_tokens, seen.cost_usd)
