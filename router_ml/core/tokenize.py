@@ -20,6 +20,9 @@ _SPACE = "\u2581"
 """What SentencePiece-like vocabularies write for a space."""
 _MAX_WORDS = 65_536
 """Words that the cache holds at most: about 15 MB; then it starts anew."""
+_MAX_LEARNED = 64
+"""Words that the cache takes of one text, at most: a text of hundreds of new ones is hardly worth remembering, and a dict that grows or is
+thrown away takes milliseconds, which such texts made happen to more than one call in a hundred."""
 _FEW_CHARS = 256
 """New words of so many characters go to the tokenizer's model, marks for spaces put in here: a word then takes 11 us, not 23. With more it
 makes no difference, but the tokenizer lets go of the interpreter's lock meanwhile."""
@@ -31,7 +34,7 @@ class TextTokenizer:
     """Token ids of texts, as of words with single spaces between them (`router_ml.core.text.render`).
 
     Where the tokenizer provably treats each word by itself (:func:`words_are_independent`), known words are looked up, and
-    new ones tokenized, all in one call, and kept. Threads may share it: the cache only ever maps a word to the ids that the
+    new ones tokenized, all in one call, and the first 64 of a text kept. Threads may share it: the cache only ever maps a word to the ids that the
     tokenizer gives it.
 
     Parameters
@@ -113,11 +116,12 @@ class TextTokenizer:
         # Each word begins with the mark for a space, and has it nowhere else: so does the first of its pieces alone.
         starts = (ids.itemsize * np.flatnonzero(self._starts_word[ids])).tolist()
         whole = ids.tobytes()
-        met = dict(zip(new, [whole[a:b] for a, b in zip(starts, [*starts[1:], len(whole)], strict=True)], strict=True))
-        # Mostly all are short, and adding them one by one takes a tenth of the whole call.
-        all_short = max(map(len, new), default=0) <= _MAX_WORD_CHARS
-        known.update(met if all_short else {w: found for w, found in met.items() if len(w) <= _MAX_WORD_CHARS})
-        if len(new) == len(words):
+        ends = [*starts[1:], len(whole)]
+        all_new = len(new) == len(words)
+        some = new[:_MAX_LEARNED] if all_new else new
+        met = {word: whole[a:b] for word, a, b in zip(some, starts[: len(some)], ends[: len(some)], strict=True)}
+        known.update((word, met[word]) for word in new[:_MAX_LEARNED] if len(word) <= _MAX_WORD_CHARS)
+        if all_new:
             return ids
         return np.frombuffer(b"".join([met[word] if word in met else known[word] for word in words]), dtype=np.int64)
 
