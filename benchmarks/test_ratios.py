@@ -69,13 +69,13 @@ def test_a_decision_against_its_run_of_the_graph(router: Router, tokens: int) ->
     prompt = prompt_of(TEXT, tokens)
     ids = router.tokenizer.encode(bounded(prompt).text)
 
-    assert ratio(lambda: router.route(prompt), lambda: router.inference.run_row(ids, len(prompt))) < 2.5
+    assert ratio(lambda: router.route(prompt), lambda: router.inference.run_row(ids, len(prompt), prompt)) < 2.5
 
 
 def test_one_prompt_as_numbers_against_arrays(router: Router) -> None:
     ids = router.tokenizer.encode(prompt_of(TEXT, 16))
 
-    assert ratio(lambda: router.inference.run_row(ids, 64), lambda: router.inference.run_one(ids, 64)) < 1.0
+    assert ratio(lambda: router.inference.run_row(ids, 64, ""), lambda: router.inference.run_one(ids, 64, "")) < 1.0
 
 
 @pytest.mark.parametrize("text", ["x" * 4096, " ".join(f"{i:x}z" for i in range(850)), "鑫" * 1350])
