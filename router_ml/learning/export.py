@@ -110,6 +110,7 @@ def read_encoder(encoder: Encoder, model: FittedModel, n_tiers: int) -> Encoder:
     first, *others = parts_of(encoder)
     if not others:
         return encoder
+    check_exportable(first, "")
     graph = Graph()
     _inputs(graph, first)
     graph.input(_FIRST, np.float32, ["n", "first_width"])

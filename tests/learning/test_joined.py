@@ -220,6 +220,9 @@ def test_a_model_that_reads_a_far_encoder_is_not_exported(prompts: list[str], ta
 
     with pytest.raises(ExportError, match="embeds over the network"):
         write(tmp_path / "router.onnx", both, model, prompts)
+    both = joined(FarEncoder(), near())
+    with pytest.raises(ExportError, match="embeds over the network"):
+        write(tmp_path / "router.onnx", both, fit("distilled", both, prompts, targets, tune=False), prompts)
     assert list(tmp_path.iterdir()) == []
 
 
