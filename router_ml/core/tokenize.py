@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from router_ml.core.lone_characters import lone_characters
 from router_ml.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class TextTokenizer:
         )
         self._model = self._tokenizer.model
         self._words: dict[str, bytes] = {}
+        self._lone = lone_characters(values["model"], self._reserved) if self.cached else None
         vocabulary: dict[str, int] = values["model"]["vocab"] if self.cached else {}
         self._starts_word = np.zeros(max(vocabulary.values(), default=-1) + 1, dtype=bool)
         self._starts_word[[i for piece, i in vocabulary.items() if piece.startswith(_SPACE)]] = True
@@ -127,6 +129,13 @@ class TextTokenizer:
 
     def _ids_of_words(self, text: str) -> NDArray[np.int64]:
         """The ids of some words, with single spaces between them."""
+        if self._lone is None or text.isascii():
+            return self._ids_by_model(text)
+        rest, runs = self._lone.take_out(text)
+        ids = self._ids_by_model(rest)
+        return self._lone.put_in(ids, runs) if runs else ids
+
+    def _ids_by_model(self, text: str) -> NDArray[np.int64]:
         if len(text) > _FEW_CHARS:
             return self._ids(text, False)
         return np.array([t.id for t in self._model.tokenize(_SPACE + text.replace(" ", _SPACE))], dtype=np.int64)

@@ -173,6 +173,16 @@ def test_new_words_that_come_twice_are_told_apart(spec: str, plain: tokenizers.T
     assert make(spec).encode(text).tolist() == plain.encode(text, add_special_tokens=False).ids
 
 
+def test_a_vocabulary_without_lone_characters_stays_exact(spec: str) -> None:
+    values = json.loads(spec)
+    # A piece for two bytes: bytes may be merged.
+    values["model"]["vocab"]["<0xE6><0x97>"] = 99_999
+    changed = json.dumps(values)
+    text = "日本 new 語 words 😀"
+
+    assert make(changed).encode(text).tolist() == make(spec).encode(text).tolist()
+
+
 def test_a_piece_that_reaches_over_a_space_turns_it_off(spec: str) -> None:
     values = json.loads(spec)
     values["model"]["vocab"]["of▁the"] = 99_999
