@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +26,8 @@ _MAX_LEARNED = 64
 """Words that the cache takes of one text, at most: a text of hundreds of new ones is hardly worth remembering, and a dict that grows or is
 thrown away takes milliseconds, which such texts made happen to more than one call in a hundred."""
 _FEW_CHARS = 256
-"""New words of so many characters go to the tokenizer's model, marks for spaces put in here: a word then takes 11 us, not 23. With more it
-makes no difference, but the tokenizer lets go of the interpreter's lock meanwhile."""
+"""New words of so many characters in all go to the tokenizer's model one by one: one takes 6 us then, not 16. With more it makes no difference,
+but the tokenizer lets go of the interpreter's lock meanwhile."""
 _MAX_WORD_CHARS = 40
 """A longer word is a rare one: a key, a URL, an endless line. It isn't cached."""
 
@@ -35,7 +36,7 @@ class TextTokenizer:
     """Token ids of texts, as of words with single spaces between them (`router_ml.core.text.render`).
 
     Where the tokenizer provably treats each word by itself (:func:`words_are_independent`), known words are looked up, and
-    new ones tokenized, all in one call, and the first 64 of a text kept. Threads may share it: the cache only ever maps a word to the ids that the
+    new ones tokenized, and the first 64 of a text kept. Threads may share it: the cache only ever maps a word to the ids that the
     tokenizer gives it.
 
     Parameters
@@ -104,41 +105,46 @@ class TextTokenizer:
         return self._ids(" ".join(words), self._special)
 
     def _encode_new(self, words: list[str]) -> NDArray[np.int64]:
-        """Encode words of which some aren't known: these as a text of their own, each once, whose ids are then told apart."""
+        """Encode words of which some aren't known, each of these once."""
         known = self._words
         if len(known) >= _MAX_WORDS:
             # Another dict, not a cleared one: a thread that reads the old one goes on undisturbed.
             known = self._words = {}
+        # None is left where another thread has met them all meanwhile.
         new = [word for word in dict.fromkeys(words) if word not in known]
         text = " ".join(new)
         if any(reserved in text for reserved in self._reserved):
             return self._encode_whole(words)
-        # None is left where another thread has met them all meanwhile.
-        ids = self._ids_of_words(text) if new else np.empty(0, dtype=np.int64)
+        if len(text) <= _FEW_CHARS:
+            ids, met = None, {word: self._ids_of_word(word) for word in new}
+        elif len(new) < len(words):
+            ids, met = None, self._told_apart(self._ids_of_words(text), new)
+        else:
+            ids = self._ids_of_words(text)
+            met = self._told_apart(ids, new[:_MAX_LEARNED])
+        known.update((word, met[word]) for word in new[:_MAX_LEARNED] if len(word) <= _MAX_WORD_CHARS)
+        if ids is not None:
+            return ids
+        return np.frombuffer(b"".join([met[word] if word in met else known[word] for word in words]), dtype=np.int64)
+
+    def _ids_of_word(self, word: str) -> bytes:
+        return array("q", [token.id for token in self._model.tokenize(_SPACE + word)]).tobytes()
+
+    def _ids_of_words(self, text: str) -> NDArray[np.int64]:
+        """The ids of many words, with single spaces between them."""
+        if self._lone is None or text.isascii():
+            return self._ids(text, False)
+        rest, runs = self._lone.take_out(text)
+        ids = self._ids(rest, False)
+        return self._lone.put_in(ids, runs) if runs else ids
+
+    def _told_apart(self, ids: NDArray[np.int64], words: list[str]) -> dict[str, bytes]:
+        """The ids of each of the first words of a text."""
         # Each word begins with the mark for a space, and has it nowhere else: so does the first of its pieces alone.
         starts = (ids.itemsize * np.flatnonzero(self._starts_word[ids])).tolist()
         whole = ids.tobytes()
         ends = [*starts[1:], len(whole)]
-        all_new = len(new) == len(words)
-        some = new[:_MAX_LEARNED] if all_new else new
-        met = {word: whole[a:b] for word, a, b in zip(some, starts[: len(some)], ends[: len(some)], strict=True)}
-        known.update((word, met[word]) for word in new[:_MAX_LEARNED] if len(word) <= _MAX_WORD_CHARS)
-        if all_new:
-            return ids
-        return np.frombuffer(b"".join([met[word] if word in met else known[word] for word in words]), dtype=np.int64)
-
-    def _ids_of_words(self, text: str) -> NDArray[np.int64]:
-        """The ids of some words, with single spaces between them."""
-        if self._lone is None or text.isascii():
-            return self._ids_by_model(text)
-        rest, runs = self._lone.take_out(text)
-        ids = self._ids_by_model(rest)
-        return self._lone.put_in(ids, runs) if runs else ids
-
-    def _ids_by_model(self, text: str) -> NDArray[np.int64]:
-        if len(text) > _FEW_CHARS:
-            return self._ids(text, False)
-        return np.array([t.id for t in self._model.tokenize(_SPACE + text.replace(" ", _SPACE))], dtype=np.int64)
+        return {word: whole[a:b] for word, a, b in zip(words, starts, ends, strict=False)}
 
     def _ids(self, text: str, special: bool) -> NDArray[np.int64]:
         # `encode` would look for each token's place in the text too, which takes as long again.
