@@ -69,6 +69,48 @@ def test_a_promise_that_was_not_made_is_refused_with_what_there_is(fitted: Fitte
     assert "certifies no max_loss as strict as 0.001" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        (("--max-cost-usd", 0), "the ceiling is $0.000000"),
+        (("--max-loss", 0), "Invalid value for '--max-loss'"),
+        (("--delta", 0), "Invalid value for '--delta'"),
+    ],
+)
+def test_a_zero_is_not_left_out(fitted: Fitted, option: tuple[str, int], says: str) -> None:
+    result = run("route", fitted.router, "Hello", *option)
+    assert result.exit_code != 0
+    assert says in result.output
+
+
+@pytest.mark.parametrize(("option", "policy"), [("--threshold", "bar"), ("--lam", "value")])
+def test_a_knob_may_be_zero(fitted: Fitted, option: str, policy: str) -> None:
+    decision = json.loads(run("route", fitted.router, "Hello", option, 0, "--json").stdout)
+    assert (decision["policy"], decision["knob"]) == (policy, 0)
+
+
+def test_a_request_says_itself_what_it_needs(fitted: Fitted) -> None:
+    body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 10**9, "tools": [{"type": "function"}]}
+    for command in ("route", "explain"):
+        result = CliRunner().invoke(main, [command, str(fitted.router), "-"], input=json.dumps(body) + "\n")
+        assert "1,000,000,000 for the answer" in result.output
+
+
+def test_what_is_asked_for_on_the_command_line_adds_to_that(fitted: Fitted) -> None:
+    body = {"prompt": "Hello", "max_tokens": 10**9, "tools": [{"type": "function"}]}
+    result = CliRunner().invoke(
+        main,
+        ["route", str(fitted.router), "-", "--output-tokens", "5", "--require", "vision"],
+        input=json.dumps(body) + "\n",
+    )
+    assert result.exit_code == 0, result.output
+
+
+def test_nothing_on_stdin_is_nothing_to_explain(fitted: Fitted) -> None:
+    result = CliRunner().invoke(main, ["explain", str(fitted.router), "-"], input="\n")
+    assert (result.exit_code, "Nothing is on stdin" in result.output) == (2, True)
+
+
 def test_a_query_that_no_tier_may_take_names_each_tiers_reason(fitted: Fitted) -> None:
     done = run("route", fitted.router, "Hello", "--max-cost-usd", 1e-9)
     assert done.exit_code == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,9 @@ from router_ml.cli.options import (
 
 if TYPE_CHECKING:
     from router_ml.core.decision import Decision
+    from router_ml.core.request import Options
+
+_LIMIT = click.FloatRange(0, 1, min_open=True, max_open=True)
 
 
 def _decision_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -34,9 +37,9 @@ def _decision_options(command: Callable[..., None]) -> Callable[..., None]:
             type=click.FloatRange(min=0),
             help="For the policy value: the quality that one US dollar is worth; without it, the artifact's own.",
         ),
-        click.option("--max-loss", type=float, help="A promise of the artifact: quality below the reference tier's."),
-        click.option("--max-violation", type=float, help="A promise of the artifact: share of answers under the bar."),
-        click.option("--delta", type=float, help="The chance that the promise fails; without it 0.05."),
+        click.option("--max-loss", type=_LIMIT, help="A promise of the artifact: quality below the reference tier's."),
+        click.option("--max-violation", type=_LIMIT, help="A promise of the artifact: share of answers under the bar."),
+        click.option("--delta", type=_LIMIT, help="The chance that the promise fails; without it 0.05."),
         click.option("--in-slice", help="The slice that the promise is for, such as category=law."),
         click.option(
             "--allow", "allowed", multiple=True, help="A tier that may be chosen; several times. Without it, all."
@@ -67,6 +70,8 @@ def _decision_options(command: Callable[..., None]) -> Callable[..., None]:
 def route(artifact: Path, prompt: str | None, as_json: bool, **options: Any) -> None:
     """Route PROMPT, or, with -, the JSON lines on stdin: each a string, a list of chat messages, or an object with 'prompt' or 'messages'.
 
+    What an object asks of a tier as a chat completion's request does (tools, response_format, max_tokens) is seen.
+
     \b
     router-ml route router.onnx "What is the capital of Peru?"
     router-ml route router.onnx - < prompts.jsonl
@@ -81,9 +86,9 @@ def route(artifact: Path, prompt: str | None, as_json: bool, **options: Any) -> 
         return
     from router_ml.errors import QueryError
 
-    for number, query in _queries(sys.stdin.buffer):
+    for number, query, asked in _queries(sys.stdin.buffer):
         try:
-            decision = router.route(query, **options)
+            decision = router.route(query, **_both(asked, options))
         except QueryError as exc:
             raise QueryError(f"Line {number} of stdin: {exc}") from exc
         click.echo(json.dumps(_decision(decision)))
@@ -95,12 +100,20 @@ def route(artifact: Path, prompt: str | None, as_json: bool, **options: Any) -> 
 @_decision_options
 @JSON
 def explain(artifact: Path, prompt: str, as_json: bool, **options: Any) -> None:
-    """Say why PROMPT goes where it goes: what is expected of each tier, and which may take it. PROMPT may be JSON, as for route.
+    """Say why PROMPT, or with - the first JSON line on stdin, goes where it goes: what is expected of each tier, and which may take it.
 
     \b
     router-ml explain router.onnx "What is the capital of Peru?" --max-cost-usd 0.001
     """
-    explanation = load_router(artifact).explain(prompt, **_given(options))
+    options = _given(options)
+    query: Any = prompt
+    if prompt == "-":
+        first = next(_queries(sys.stdin.buffer), None)
+        if first is None:
+            raise click.UsageError("Nothing is on stdin; give a JSON line, or PROMPT.")
+        _, query, asked = first
+        options = _both(asked, options)
+    explanation = load_router(artifact).explain(query, **options)
     click.echo(json.dumps(explanation.to_dict()) if as_json else explanation.to_text())
 
 
@@ -148,15 +161,23 @@ def inspect(artifact: Path, as_json: bool) -> None:
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
     """The options that were given."""
-    return {name: value for name, value in options.items() if value not in (None, (), False)}
+    return {name: value for name, value in options.items() if value is not None and value is not False and value != ()}
 
 
 def _decision(decision: Decision) -> dict[str, Any]:
     return {**decision._asdict(), "explanation": decision.explanation}
 
 
-def _queries(lines: Any) -> Iterator[tuple[int, Any]]:
-    """The queries of JSON lines, with their line numbers; raises QueryError naming the line that isn't one."""
+def _both(asked: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """What a request asks for, and what the command line does."""
+    both = {**asked, **options}
+    requires = {*asked.get("requires", ()), *options.get("requires", ())}
+    return {**both, "requires": tuple(sorted(requires))} if requires else both
+
+
+def _queries(lines: Any) -> Iterator[tuple[int, Any, Options]]:
+    """The queries of JSON lines, with their line numbers, and what they ask of a tier; raises QueryError naming the line that isn't one."""
+    from router_ml.core.request import options_of
     from router_ml.errors import QueryError
 
     for number, line in enumerate(lines, start=1):
@@ -168,10 +189,12 @@ def _queries(lines: Any) -> Iterator[tuple[int, Any]]:
             raise QueryError(
                 f"Line {number} of stdin isn't JSON in UTF-8 ({exc}); give a string or an object a line."
             ) from exc
+        asked: Options = {}
         if isinstance(value, dict):
             if not value.keys() & {"messages", "prompt"}:
                 raise QueryError(
                     f"Line {number} of stdin is an object with neither 'prompt' nor 'messages'; give one of them."
                 )
+            asked = options_of(value)
             value = value.get("messages", value.get("prompt"))
-        yield number, value
+        yield number, value, asked

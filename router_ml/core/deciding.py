@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -34,8 +34,8 @@ class Decider:
         self.limits = Limits(ladder)
         self._per_char = np.array(metadata.input_tokens_per_char)
         self._base = np.array(metadata.input_tokens_base)
-        # Shorter prompts fit into each tier's window, so there is a choice (unless there is one tier: then never).
-        fits = (self.limits.windows - self._base) / np.maximum(self._per_char, 1e-9)
+        # Shorter prompts fit into each tier's window in any script, so there is a choice (unless there is one tier: then never).
+        fits = (self.limits.windows - self._base) / np.maximum(self._per_char, 1.0)
         self.always_fits = float(fits.min()) if len(ladder) > 1 else 0.0
         per_input, per_output, per_call = ladder.prices()
         # A call's expected cost: the first, plus the second a character, plus the third a token of the answer.
@@ -44,11 +44,15 @@ class Decider:
         self._names = [(tier.name, tier.model) for tier in ladder]
         self.reference = ladder.index(metadata.reference)
 
-    def prediction(self, outputs: Sequence[NDArray[np.float32]], n_chars: Sequence[int]) -> Prediction:
-        """The graph's outputs for n prompts, with what their calls cost."""
+    def prediction(
+        self, outputs: Sequence[NDArray[np.float32]], n_chars: Sequence[int], least_tokens: Sequence[float] = ()
+    ) -> Prediction:
+        """The graph's outputs for n prompts, with what their calls cost; see :class:`Rendered` for the lengths."""
         p_meets, quality, output_tokens, novelty = outputs
         input_tokens = self._base + self._per_char * np.array(n_chars, dtype=np.float64)[:, None]
         cost_usd = self._ladder.cost_usd(input_tokens, output_tokens)
+        if any(least_tokens):
+            input_tokens = np.maximum(input_tokens, np.array(least_tokens)[:, None])
         return Prediction(p_meets, quality, output_tokens, cost_usd, novelty, input_tokens)
 
     def decide_row(self, row: list[float], n_chars: int, request: Request) -> Decision:
@@ -81,11 +85,25 @@ class Decider:
 
     def decide(self, part: Predicted, request: Request) -> list[Decision]:
         """Decisions for queries; raises QueryError where no tier may take one."""
-        said, policy, knob = part.prediction, request.policy, request.knob
-        may = self.limits.permitted(request, part.needs, said)
-        n_allowed = may.sum(axis=1)
-        if not n_allowed.all():
-            raise QueryError(self._no_tier(part, int(n_allowed.argmin()), request))
+        may = self.limits.permitted(request, part.needs, part.prediction)
+        if not may.any(axis=1).all():
+            raise QueryError(self._no_tier(part, int(may.any(axis=1).argmin()), request))
+        return self._decisions(part.prediction, may, request)
+
+    def decide_stream(self, parts: Iterable[Predicted], request: Request) -> Iterator[Decision]:
+        """:meth:`decide` for the parts of a stream; those before a query that no tier may take come first."""
+        n_before = 0
+        for part in parts:
+            may = self.limits.permitted(request, part.needs, part.prediction)
+            stuck = np.flatnonzero(~may.any(axis=1))
+            before = slice(stuck[0] if len(stuck) else len(may))
+            yield from self._decisions(part.prediction.take(before), may[before], request)
+            if len(stuck):
+                raise QueryError(f"Query {n_before + stuck[0]} (from 0): {self._no_tier(part, int(stuck[0]), request)}")
+            n_before += len(may)
+
+    def _decisions(self, said: Prediction, may: NDArray[np.bool_], request: Request) -> list[Decision]:
+        policy, knob = request.policy, request.knob
         novel = said.novelty > np.float64(request.novelty)  # in double precision, as for one query
         chosen = np.where(
             novel,
@@ -103,7 +121,7 @@ class Decider:
                 p_meets,
                 quality,
                 cost_usd,
-                n_allowed.tolist(),
+                may.sum(axis=1).tolist(),
                 novel.tolist(),
                 said.novelty.tolist(),
                 strict=True,

@@ -69,7 +69,10 @@ class Decision(NamedTuple):
             case "reference":
                 return f"{self.tier} is the reference tier, or the best that may stand in for it."
             case "novel":
-                return f"The query is unlike the training traffic (novelty {self.novelty:.2g}), so it goes to the safe tier, {self.tier}."
+                return (
+                    f"The query is unlike the training traffic (novelty {self.novelty:.2g}), so it goes to {self.tier}: the reference tier, "
+                    "or the best that may stand in for it."
+                )
             case "probe":
                 return f"{self.tier} is asked first, for what its answer tells; then another may be."
             case _:
@@ -87,7 +90,7 @@ class Prediction:
     novelty : array [n]
         How unlike the training traffic the prompt is; about 1 on that traffic itself.
     input_tokens : array [n, T]
-        Expected tokens of the prompt.
+        Expected tokens of the prompt, by which limits are checked: of a text that isn't ASCII at least one for four bytes in UTF-8.
     """
 
     p_meets: NDArray[np.float32]

@@ -41,7 +41,7 @@ class Guarantee:
         On these prompts: what was lost, and the share of the reference tier's cost that was saved. Both flatter a little, since the
         knob was picked on them.
     rows_needed : float
-        About how many more prompts would certify something; 0 where something is, infinite where it looks impossible.
+        About how many more prompts to certify on (of new traffic, the share that is held out) would certify something; 0 where something is, infinite where it looks impossible.
     slice : str or None
         ``"category=law"``: for this slice alone; None: for all traffic together.
     note : str
@@ -77,7 +77,7 @@ class Guarantee:
         note = f"; {self.note}" if self.note else ""
         if self.knob is None:
             more = (
-                f"about {self.rows_needed:,.0f} more prompts might do"
+                f"about {self.rows_needed:,.0f} more prompts to certify on might do"
                 if self.rows_needed < float("inf")
                 else "no number of prompts like these would do"
             )
@@ -85,9 +85,10 @@ class Guarantee:
                 f"{what} <= {self.limit:g} (delta {self.delta:g}){where}: not certified on {self.n:,} prompts, {more}{note}; "
                 "everything goes to the reference tier"
             )
+        saved = "" if self.saving is None else f", saving {self.saving:.0%} of the reference tier's cost there"
         return (
-            f"{what} <= {self.limit:g}{where} with probability {1 - self.delta:.0%} over the draw of {self.n:,} calibration prompts, "
-            f"for traffic like them{note}"
+            f"{what} <= {self.limit:g}{where} with probability {100 * (1 - self.delta):g}% over the draw of {self.n:,} calibration prompts"
+            f"{saved}, for traffic like them{note}"
         )
 
 
@@ -96,12 +97,10 @@ def find_guarantee(
 ) -> Guarantee:
     """The boldest promise of the table that keeps what is asked: of at most this limit and this delta.
 
-    For a slice without rows of its own, that of all traffic together, which then holds for all traffic only.
-
     Raises
     ------
     InputError
-        If a number is out of range, or the table holds nothing as strict.
+        If a number is out of range, or the table holds nothing as strict, or nothing for the slice.
     """
     name = "max_loss" if kind == "loss" else "max_violation"
     if not is_finite(limit) or not 0 < limit < 1:
@@ -109,7 +108,13 @@ def find_guarantee(
     if not is_finite(delta) or not 0 < delta < 1:
         raise InputError(f"'delta' is {delta!r}; it needs to be a probability between 0 and 1, such as 0.05.")
     of_kind = [g for g in table if g.kind == kind]
-    rows = [g for g in of_kind if g.slice == in_slice] or [g for g in of_kind if g.slice is None]
+    rows = [g for g in of_kind if g.slice == in_slice]
+    if of_kind and not rows:
+        slices = ", ".join(sorted({g.slice for g in of_kind if g.slice})) or "none"
+        raise InputError(
+            f"The artifact holds no {name} for the slice {in_slice!r}; it has some for: {slices}. Leave 'in_slice' out for the promise on "
+            "all traffic together."
+        )
     kept = [g for g in rows if g.limit <= limit + _EPS and g.delta <= delta + _EPS]
     if not kept:
         held = ", ".join(f"{g.limit:g} (delta {g.delta:g})" for g in rows) or "none"

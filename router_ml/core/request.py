@@ -20,14 +20,16 @@ if TYPE_CHECKING:
     from router_ml.core.artifact import Metadata
     from router_ml.core.text import Query
 
-__all__ = ["Options", "Request", "RequestCache", "requirements", "resolve"]
+__all__ = ["Options", "Request", "RequestCache", "options_of", "requirements", "resolve"]
 
 _NOTHING: frozenset[str] = frozenset()
 _CONSTANT = {str, int, float, bool, type(None)}
 """Types of options that stay what they are; a collection of tiers might be another by the next call."""
 _MAX_KNOWN = 1024
 """Requests that are kept; then they are forgotten."""
-_VISION_PARTS = ("image_url", "input_image", "image")
+_TOOL_ROLES = ("tool", "function")
+_PARTS = {"vision": ("image_url", "input_image", "image"), "tools": ("tool_use", "tool_result")}
+"""What a part of a message's content is called, in OpenAI's and Anthropic's APIs, that needs a capability."""
 
 
 class Options(TypedDict, total=False):
@@ -42,11 +44,12 @@ class Options(TypedDict, total=False):
         For ``"value"``, >= 0: the quality that one US dollar is worth; the artifact's where not given.
     max_loss, max_violation : float
         In place of a knob: the largest expected quality loss against the reference tier, or the largest share of answers under the
-        bar, that the artifact has certified (`router_ml.core.guarantee.Guarantee`, which says what that assumes).
+        bar, that the artifact has certified (`router_ml.core.guarantee.Guarantee`, which says what that assumes). Where the limits below
+        exclude tiers, the setting is the promise's, but nothing is promised.
     delta : float
         The chance that such a promise fails, 0.05 where not given.
     in_slice : str
-        ``"category=law"``: the promise for this slice of the traffic, where the artifact holds one.
+        ``"category=law"``: the promise for this slice of the traffic; an error where the artifact holds none.
     allowed, forbidden : collection of str
         Names of the only tiers that may be chosen; of tiers that may not.
     requires : collection of str
@@ -126,6 +129,10 @@ def resolve(
             raise InputError(
                 "Give one of 'max_loss', 'max_violation', or a policy with its knob: each stands for a knob."
             )
+        if ignore_novelty:
+            raise InputError(
+                "'ignore_novelty' is given beside a promise, which was certified with novel queries going to the reference tier; leave one out."
+            )
         chosen = _certified(metadata, max_loss, max_violation, 0.05 if delta is None else delta, in_slice)
     elif delta is not None or in_slice is not None:
         raise InputError("'delta' and 'in_slice' belong to a promise; give 'max_loss' or 'max_violation' beside them.")
@@ -177,16 +184,47 @@ def requirements(query: Query) -> frozenset[str]:
         return _NOTHING
     needs = set()
     for message in query:
-        if not isinstance(message, Mapping):
+        # Asked for its very type first, which takes a tenth of the time: a conversation may be long.
+        if type(message) is not dict and not isinstance(message, Mapping):
             continue
-        if message.get("tool_calls") or message.get("role") == "tool":
+        if message.get("tool_calls") or message.get("function_call") or message.get("role") in _TOOL_ROLES:
             needs.add("tools")
         content = message.get("content")
-        if isinstance(content, Sequence) and not isinstance(content, str):
-            parts = (part.get("type") for part in content if isinstance(part, Mapping))
-            if any(part in _VISION_PARTS for part in parts):
-                needs.add("vision")
+        if type(content) is not str and isinstance(content, Sequence) and not isinstance(content, str):
+            kinds = {str(part.get("type")) for part in content if isinstance(part, Mapping)}
+            needs.update(capability for capability, parts in _PARTS.items() if not kinds.isdisjoint(parts))
     return frozenset(needs) if needs else _NOTHING
+
+
+def options_of(body: Mapping[str, object]) -> Options:
+    """What the body of a chat completion's request asks of a tier beside its messages: tools, a JSON schema, room for the answer.
+
+    Parameters
+    ----------
+    body : mapping
+        In the form of OpenAI's API: ``tools`` or ``functions``, ``response_format``, ``max_completion_tokens`` or ``max_tokens``.
+
+    Returns
+    -------
+    Options
+        For :meth:`router_ml.core.router.Router.route`; empty where nothing is asked.
+
+    Examples
+    --------
+    >>> options_of({"messages": [], "response_format": {"type": "json_schema"}, "max_tokens": 500})
+    {'requires': ('json_schema',), 'output_tokens': 500}
+    """
+    asked = Options()
+    requires = ["tools"] if body.get("tools") or body.get("functions") else []
+    form = body.get("response_format")
+    if isinstance(form, Mapping) and form.get("type") == "json_schema":
+        requires.append("json_schema")
+    if requires:
+        asked["requires"] = tuple(requires)
+    most = body.get("max_completion_tokens") or body.get("max_tokens")
+    if isinstance(most, int):
+        asked["output_tokens"] = most
+    return asked
 
 
 def _certified(

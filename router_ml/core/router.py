@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Self, Unpack
 
@@ -22,7 +21,7 @@ from router_ml.core.policy import choose_by_value
 from router_ml.core.probes import Probes
 from router_ml.core.request import Options, RequestCache, requirements
 from router_ml.core.stream import cores, run_stream
-from router_ml.core.text import Query, bounded
+from router_ml.core.text import Query, Rendered, bounded
 from router_ml.core.tokenize import TextTokenizer
 from router_ml.errors import InputError
 from router_ml.ladder import Ladder
@@ -41,6 +40,8 @@ class Router:
     """
 
     def __init__(self, artifact: Artifact, *, threads: int = 1) -> None:
+        if not isinstance(threads, int) or threads < 1:
+            raise InputError(f"'threads' is {threads!r}; it needs to be a whole number >= 1.")
         self.metadata: Metadata = artifact.metadata
         self.ladder: Ladder = artifact.metadata.ladder
         self.inference = Inference(
@@ -74,6 +75,8 @@ class Router:
 
         Raises
         ------
+        InputError
+            If `threads` is less than one.
         ArtifactError
             See :func:`router_ml.core.artifact.read_artifact`.
         """
@@ -110,11 +113,12 @@ class Router:
         'nano'
         """
         request = self._requests.resolve(options)
-        text, n_chars = bounded(query)
+        rendered = bounded(query)
+        text, n_chars = rendered
         ids = self.tokenizer.encode(text)
         needs = requirements(query)
         if needs or not request.is_plain or n_chars >= self._decider.always_fits:
-            return self._decider.decide(self._predicted(ids, n_chars, text, needs), request)[0]
+            return self._decider.decide(self._predicted(ids, rendered, needs), request)[0]
         return self._decider.decide_row(self.inference.run_row(ids, n_chars, text), n_chars, request)
 
     def route_batch(self, queries: Iterable[Query], **options: Unpack[Options]) -> list[Decision]:
@@ -124,10 +128,10 @@ class Router:
     def route_iter(self, queries: Iterable[Query], **options: Unpack[Options]) -> Iterator[Decision]:
         """:meth:`route_batch` for a stream of any length: memory is bounded, decisions come in the queries' order.
 
-        Some thousand queries are read ahead.
+        Some thousand queries are read ahead. Where one fails, or the source does, the decisions before it come first.
         """
         request = self._requests.resolve(options)
-        return chain.from_iterable(self._decider.decide(part, request) for part in self._stream(_queries(queries)))
+        return self._decider.decide_stream(self._stream(_queries(queries)), request)
 
     def explain(self, query: Query, **options: Unpack[Options]) -> Explanation:
         """Say why a query goes where it goes; options as in :meth:`route`. Not as fast: it is made for people.
@@ -140,10 +144,10 @@ class Router:
             See :meth:`route`.
         """
         request = self._requests.resolve(options)
-        text, n_chars = bounded(query)
-        ids = self.tokenizer.encode(text)
+        rendered = bounded(query)
+        ids = self.tokenizer.encode(rendered.text)
         needs = requirements(query)
-        part = self._predicted(ids, n_chars, text, needs)
+        part = self._predicted(ids, rendered, needs)
         said = part.prediction
         why_not = self._decider.limits.why_not(request, needs, said)
         tables = (said.p_meets, said.quality, said.output_tokens, said.cost_usd)
@@ -154,7 +158,7 @@ class Router:
         )
         nearest: tuple[Neighbour, ...] = ()
         if self._neighbours.is_there:
-            embedding = self.inference.run_one(ids, n_chars, text, outputs=[EMBEDDING])[0][0]
+            embedding = self.inference.run_one(ids, rendered.n_chars, rendered.text, outputs=[EMBEDDING])[0][0]
             nearest = self._neighbours.nearest(embedding, _NEAREST, self.ladder.names)
         decision = None if all(why_not) else self._decider.decide(part, request)[0]
         return Explanation(decision, views, float(said.novelty[0]), self.metadata.novelty_threshold, nearest)
@@ -185,11 +189,12 @@ class Router:
         QueryError
             As :meth:`route` does.
         InputError
-            See :meth:`route`; or if the artifact holds no acceptance model.
+            See :meth:`route`; or if the artifact holds no acceptance model, or a promise is asked for: none was certified for cascades.
         """
+        _refuse_promise(options)
         request, probes = self._requests.resolve(options), self.probes
-        text, n_chars = bounded(query)
-        part = self._predicted(self.tokenizer.encode(text), n_chars, text, requirements(query))
+        rendered = bounded(query)
+        part = self._predicted(self.tokenizer.encode(rendered.text), rendered, requirements(query))
         decision = self._decider.decide(part, request)[0]
         if decision.reason != "best_value":
             return decision
@@ -233,12 +238,13 @@ class Router:
         QueryError
             If the query can't be rendered.
         InputError
-            If the artifact holds no acceptance model, or an argument is out of its range.
+            If the artifact holds no acceptance model, an argument is out of its range, or a promise is asked for.
 
         References
         ----------
         L. Chen, M. Zaharia, J. Zou (2023), "FrugalGPT", arXiv:2305.05176.
         """
+        _refuse_promise(options)
         request = self._requests.resolve(options)
         policy, knob = request.policy, request.knob
         seen, answers = self._answers.seen(answer, tier, earlier or {})
@@ -290,14 +296,24 @@ class Router:
 
     def _stream(self, queries: Iterator[Query]) -> Iterator[Predicted]:
         parts = run_stream(self.inference, self.tokenizer, queries, workers=self._workers)
-        return (Predicted(self._decider.prediction(p.outputs, p.n_chars), p.needs) for p in parts)
+        return (Predicted(self._decider.prediction(p.outputs, p.n_chars, p.least_tokens), p.needs) for p in parts)
 
-    def _predicted(self, ids: NDArray[np.int64], n_chars: int, text: str, needs: frozenset[str]) -> Predicted:
-        said = self._decider.prediction(self.inference.run_one(ids, n_chars, text), [n_chars])
-        return Predicted(said, [needs])
+    def _predicted(self, ids: NDArray[np.int64], rendered: Rendered, needs: frozenset[str]) -> Predicted:
+        text, n_chars = rendered
+        outputs = self.inference.run_one(ids, n_chars, text)
+        return Predicted(self._decider.prediction(outputs, [n_chars], [rendered.least_tokens]), [needs])
 
 
 def _queries(queries: Iterable[Query]) -> Iterator[Query]:
-    if isinstance(queries, str):
-        raise InputError("'queries' is one string; it needs to be a sequence of queries, e.g. ['...'].")
+    if isinstance(queries, str | Mapping) or not isinstance(queries, Iterable):
+        raise InputError(
+            f"'queries' is a {type(queries).__name__}; it needs to be a sequence of queries, e.g. ['...']."
+        )
     return iter(queries)
+
+
+def _refuse_promise(options: Options) -> None:
+    if options.get("max_loss") is not None or options.get("max_violation") is not None:
+        raise InputError(
+            "A promise is asked of a cascade, and was certified for route() alone; give a policy with its knob instead."
+        )

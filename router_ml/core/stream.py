@@ -27,10 +27,11 @@ _FEW_RUNS = 2
 
 
 class Part(NamedTuple):
-    """What the graph gives for a part of a stream, in its order; lengths in characters, and what queries need (None: nothing)."""
+    """What the graph gives for a part of a stream, in its order; lengths as in :class:`Rendered`, and what queries need (None: nothing)."""
 
     outputs: list[NDArray[np.float32]]
     n_chars: list[int]
+    least_tokens: list[float]
     needs: list[frozenset[str]] | None
 
 
@@ -38,12 +39,14 @@ class _Chunk(NamedTuple):
     """What is remembered of a chunk while the graph runs."""
 
     n_chars: list[int]
+    least_tokens: list[float]
     needs: list[frozenset[str]] | None
     rows: list[NDArray[np.intp]]
 
     def collect(self, runs: Sequence[list[NDArray[np.float32]]]) -> Part:
         back = np.argsort(np.concatenate(self.rows))
-        return Part([np.concatenate(column)[back] for column in zip(*runs, strict=True)], self.n_chars, self.needs)
+        outputs = [np.concatenate(column)[back] for column in zip(*runs, strict=True)]
+        return Part(outputs, self.n_chars, self.least_tokens, self.needs)
 
 
 def run_stream(
@@ -51,17 +54,21 @@ def run_stream(
 ) -> Iterator[Part]:
     """The graph's outputs for a stream of queries, a thousand at a time; about two thousand are read ahead.
 
-    The graph runs in threads of its own (onnxruntime lets go of the interpreter's lock), while this one tokenizes.
+    Where the source fails, or a query can't be rendered, what came before it is given first. The graph runs in threads of its own (onnxruntime lets go of the interpreter's lock), while this one tokenizes.
     """
     waiting: deque[tuple[_Chunk, list[Future[Any]]]] = deque()
-    n_read = 0
+    n_read, failure = 0, None
     with ThreadPoolExecutor(workers) as pool:
-        while read := list(islice(queries, _CHUNK)):
-            texts = _bounded_all(read, n_read)
+        while failure is None:
+            read, failure = _read(queries, n_read)
+            if not read:
+                break
+            texts = [rendered for _, rendered in read]
             n_read += len(read)
             ids = tokenizer.encode_batch([t.text for t in texts])
             n_chars = [t.n_chars for t in texts]
-            chunk = _Chunk(n_chars, _needs(read), batches([len(i) for i in ids], inference.most_positions))
+            rows = batches([len(i) for i in ids], inference.most_positions)
+            chunk = _Chunk(n_chars, [t.least_tokens for t in texts], _needs([query for query, _ in read]), rows)
             parts = [
                 ([ids[i] for i in b], [n_chars[i] for i in b], [texts[i].text for i in b])
                 for b in (r.tolist() for r in chunk.rows)
@@ -75,6 +82,8 @@ def run_stream(
                 yield chunk.collect([run.result() for run in runs])
         for chunk, runs in waiting:
             yield chunk.collect([run.result() for run in runs])
+    if failure is not None:
+        raise failure
 
 
 def cores() -> int:
@@ -90,11 +99,16 @@ def _needs(queries: Sequence[Query]) -> list[frozenset[str]] | None:
     return needs if any(needs) else None
 
 
-def _bounded_all(queries: Sequence[Query], n_before: int) -> list[Rendered]:
-    texts = []
-    for i, query in enumerate(queries):
-        try:
-            texts.append(bounded(query))
-        except QueryError as exc:
-            raise QueryError(f"Query {n_before + i} (from 0): {exc}") from exc
-    return texts
+def _read(queries: Iterator[Query], n_before: int) -> tuple[list[tuple[Query, Rendered]], Exception | None]:
+    """The next queries, each with its text, and what keeps the one behind them from being read or rendered."""
+    read: list[tuple[Query, Rendered]] = []
+    try:
+        for query in islice(queries, _CHUNK):
+            read.append((query, bounded(query)))
+    except QueryError as exc:
+        failure = QueryError(f"Query {n_before + len(read)} (from 0): {exc}")
+        failure.__cause__ = exc
+        return read, failure
+    except Exception as exc:  # the caller's own, handed on once the decisions before it are
+        return read, exc
+    return read, None

@@ -83,14 +83,17 @@ def test_a_slice_has_promises_of_its_own() -> None:
     assert find_guarantee(table, "loss", 0.02, 0.05).knob == 20
 
 
-def test_a_slice_without_rows_has_those_of_all_traffic() -> None:
-    found = find_guarantee((*TABLE, in_law(0.02, 0.05, 99.0)), "loss", 0.02, 0.05, "category=physics")
-    assert (found.knob, found.slice) == (20, None)
+def test_a_slice_without_promises_is_refused_with_those_that_have_some() -> None:
+    with pytest.raises(
+        InputError, match=r"slice 'category=physics'; it has some for: category=law\. Leave 'in_slice' out"
+    ):
+        find_guarantee((*TABLE, in_law(0.02, 0.05, 99.0)), "loss", 0.02, 0.05, "category=physics")
 
 
 def test_a_slices_promises_are_not_those_of_another_kind() -> None:
     table = (Guarantee("violation", 0.2, 0.05, "bar", 0.5, 500), in_law(0.2, 0.05, 9.0))
-    assert find_guarantee(table, "violation", 0.2, 0.05, "category=law").knob == 0.5
+    with pytest.raises(InputError, match=r"has some for: none"):
+        find_guarantee(table, "violation", 0.2, 0.05, "category=law")
 
 
 SOME = st.builds(
@@ -147,7 +150,8 @@ def test_a_promise_names_its_slice_and_what_it_rests_on() -> None:
 
 def test_what_is_not_certified_says_how_many_more_prompts_it_would_take() -> None:
     none = Guarantee("loss", 0.02, 0.05, "value", None, 400, rows_needed=1500.0)
-    assert "not certified on 400 prompts, about 1,500 more prompts might do; everything goes to the reference" in str(
-        none
+    assert (
+        "not certified on 400 prompts, about 1,500 more prompts to certify on might do; everything goes to the reference"
+        in str(none)
     )
     assert "no number of prompts like these would do" in str(dataclasses.replace(none, rows_needed=math.inf))

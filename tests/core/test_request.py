@@ -12,7 +12,7 @@ import pytest
 from router_ml.core import request
 from router_ml.core.artifact import Metadata, read_artifact
 from router_ml.core.guarantee import Guarantee
-from router_ml.core.request import RequestCache, requirements, resolve
+from router_ml.core.request import RequestCache, options_of, requirements, resolve
 from router_ml.errors import InputError, LadderError
 
 TABLE = (
@@ -44,7 +44,6 @@ def test_nothing_asked_is_the_default_setting(metadata: Metadata) -> None:
         ({"max_loss": 0.05}, "bar", 0.9),
         ({"max_loss": 0.05, "delta": 0.1}, "bar", 0.8),
         ({"max_loss": 0.05, "in_slice": "category=law"}, "bar", 0.7),
-        ({"max_loss": 0.05, "in_slice": "category=physics"}, "bar", 0.9),
         ({"max_violation": 0.3}, "bar", 0.6),
         ({"max_loss": 0.02}, "reference", 1.0),
         ({"policy": "reference"}, "reference", 1.0),
@@ -66,6 +65,8 @@ def test_what_is_asked_comes_down_to_a_knob(
         ({"max_loss": 0.05, "lam": 0.0}, "Give one of"),
         ({"max_loss": 0.05, "policy": "bar"}, "Give one of"),
         ({"max_loss": 0.05, "max_violation": 0.3}, "Give one of"),
+        ({"max_loss": 0.05, "in_slice": "category=physics"}, "slice 'category=physics'"),
+        ({"max_loss": 0.05, "ignore_novelty": True}, "beside a promise"),
         ({"delta": 0.1}, "belong to a promise"),
         ({"in_slice": "category=law"}, "belong to a promise"),
         (
@@ -160,6 +161,9 @@ CALL = {"id": "c1", "type": "function", "function": {"name": "look_up", "argumen
         (user({"type": "image", "source": {}}), {"vision"}),
         ([{"role": "assistant", "content": None, "tool_calls": [CALL]}], {"tools"}),
         ([{"role": "tool", "content": "42", "tool_call_id": "c1"}], {"tools"}),
+        ([{"role": "function", "name": "f", "content": "42"}], {"tools"}),
+        ([{"role": "assistant", "content": None, "function_call": {"name": "f"}}], {"tools"}),
+        (user({"type": "tool_result", "content": "42"}), {"tools"}),
         ([{"role": "assistant", "content": "Hi", "tool_calls": []}], set()),
         ([*user({"type": "image_url"}), {"role": "tool", "content": "42"}], {"vision", "tools"}),
         (({"role": "tool", "content": "42"},), {"tools"}),
@@ -169,6 +173,23 @@ CALL = {"id": "c1", "type": "function", "function": {"name": "look_up", "argumen
 )
 def test_images_and_tool_calls_are_seen(query: Any, needs: set[str]) -> None:
     assert requirements(query) == needs
+
+
+@pytest.mark.parametrize(
+    ("body", "options"),
+    [
+        ({"messages": [], "model": "router"}, {}),
+        ({"tools": [{"type": "function"}]}, {"requires": ("tools",)}),
+        ({"functions": [{"name": "f"}], "tools": []}, {"requires": ("tools",)}),
+        ({"response_format": {"type": "json_schema", "json_schema": {}}}, {"requires": ("json_schema",)}),
+        ({"response_format": {"type": "json_object"}}, {}),
+        ({"max_tokens": 100}, {"output_tokens": 100}),
+        ({"max_tokens": 100, "max_completion_tokens": 50}, {"output_tokens": 50}),
+        ({"max_tokens": None, "tools": None, "response_format": "text"}, {}),
+    ],
+)
+def test_what_a_request_asks_of_a_tier_is_seen(body: dict[str, Any], options: dict[str, Any]) -> None:
+    assert options_of(body) == options
 
 
 @pytest.mark.parametrize(

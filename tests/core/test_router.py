@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -224,9 +225,37 @@ def test_what_is_no_query_is_refused(router: Router, query: Any) -> None:
         router.route(query)
 
 
-def test_a_string_is_no_batch(router: Router) -> None:
-    with pytest.raises(InputError, match="one string"):
-        router.predict("Hello")
+@pytest.mark.parametrize("queries", ["Hello", {"role": "user", "content": "Hello"}, None])
+def test_what_is_no_sequence_is_no_batch(router: Router, queries: Any) -> None:
+    with pytest.raises(InputError, match=f"'queries' is a {type(queries).__name__}"):
+        router.route_batch(queries)
+
+
+@pytest.mark.parametrize("threads", [0, -1, "2"])
+def test_threads_are_a_number(loaded: Artifact, threads: Any) -> None:
+    with pytest.raises(InputError, match=f"'threads' is {threads!r}"):
+        Router(loaded, threads=threads)
+
+
+@pytest.mark.parametrize("n", [0, 5, 1500, 5000])
+@pytest.mark.parametrize("what", ["source", "query", "tier"])
+def test_a_stream_that_fails_gives_first_what_came_before(loaded: Artifact, n: int, what: str) -> None:
+    router = with_windows(loaded, 500, 500, 500)
+
+    def source() -> Iterator[str]:
+        for i in range(n):
+            yield f"question {i % 50}"
+        if what == "source":
+            raise ZeroDivisionError
+        yield " " if what == "query" else "words " * 20_000
+        yield "never read"
+
+    decisions: list[Decision] = []
+    with pytest.raises(ZeroDivisionError if what == "source" else QueryError) as failure:
+        decisions.extend(router.route_iter(source()))
+
+    assert len(decisions) == n
+    assert what == "source" or str(failure.value).startswith(f"Query {n} (from 0): ")
 
 
 # Context windows
@@ -249,6 +278,14 @@ def test_a_prompt_too_long_for_every_tier_is_refused_naming_each(loaded: Artifac
 def test_the_refusal_says_which_tiers_were_not_allowed(loaded: Artifact) -> None:
     with pytest.raises(QueryError, match="full: not allowed"):
         with_windows(loaded, 100, 200, None).route("word " * 10_000, allowed={"nano", "mini"})
+
+
+def test_a_window_is_as_full_of_chinese_as_of_as_many_bytes(loaded: Artifact) -> None:
+    router = with_windows(loaded, 1000, None, None)
+    texts = ["word " * 600, "长文" * 300, "长文" * 700]
+
+    assert [router.route(text, threshold=0).tier for text in texts] == ["nano", "nano", "mini"]
+    assert [d.tier for d in router.route_batch(texts, threshold=0)] == ["nano", "nano", "mini"]
 
 
 # What a decision says
