@@ -305,6 +305,11 @@ def test_a_smaller_transformer_answers_within_the_tolerance(transformer: Path) -
     assert Router.load(out).route("w1 w2").tier in ("a", "b", "c")
 
 
+def test_an_int8_transformer_says_of_many_what_it_says_of_each(transformer: Path) -> None:
+    router = Router.load(smaller(transformer, weights="int8")[1])
+    assert router.predict(PROMPTS).p_meets.tolist() == [router.predict([p]).p_meets[0].tolist() for p in PROMPTS]
+
+
 def test_provenance_says_what_was_done_and_keeps_what_it_said(static: Path) -> None:
     _, out = smaller(static, weights="int8", prune_to=["w1 w2", "w2 w3"])
     metadata = read_artifact(out).metadata
