@@ -130,6 +130,13 @@ def test_explain_as_json_has_the_decision(fitted: Fitted) -> None:
     assert [t["why_not"] for t in content["tiers"]] == [None, None, "not allowed"]
 
 
+def test_a_report_repeats_what_was_promised_and_for_which_traffic(fitted: Fitted, tmp_path: Path) -> None:
+    simulate(200, random_state=2).write_parquet(tmp_path / "held-out.parquet")
+    lines = run("-q", "evaluate", fitted.router, tmp_path / "held-out.parquet", "--resamples", 10).stdout.splitlines()
+    promised = [line for line in lines if line.startswith("Certified when it was fitted: quality loss")]
+    assert any("for traffic like them" in line or "not certified" in line for line in promised)
+
+
 def test_a_log_is_judged_off_policy(fitted: Fitted) -> None:
     done = run("-q", "evaluate", fitted.router, fitted.log, "--off-policy", "--json")
     assert done.exit_code == 0, done.output

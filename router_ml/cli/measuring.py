@@ -82,7 +82,13 @@ def evaluate(
             )
             with replacing(report) as temporary:
                 temporary.write_text(page, encoding="utf-8")
-    click.echo(json.dumps(evaluation.to_dict()) if as_json else text_report(evaluation))
+    if as_json:
+        click.echo(json.dumps(evaluation.to_dict()))
+        return
+    click.echo(text_report(evaluation))
+    for promise in router.metadata.guarantees:
+        if promise.slice is None:
+            click.echo(f"Certified when it was fitted: {promise}")
 
 
 @click.command()

@@ -25,7 +25,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -259,6 +259,14 @@ def read_artifact(path: str | Path) -> Artifact:
         raise ArtifactError(f"{path}: {exc}") from exc
 
 
+def _writer(properties: Mapping[str, str]) -> str:
+    """The release that wrote an artifact, in brackets, where its metadata say so."""
+    try:
+        return f" (router-ml {json.loads(properties[METADATA_KEY])['provenance']['versions']['router-ml']})"
+    except (KeyError, TypeError, ValueError):  # of another schema, so anything may be missing
+        return ""
+
+
 def _verify(model: bytes) -> Artifact:
     view = memoryview(model)
     properties: dict[str, str] = {}
@@ -277,7 +285,7 @@ def _verify(model: bytes) -> Artifact:
     if schema != SCHEMA_VERSION:
         raise ArtifactError(
             f"The artifact has schema version {schema!r}; this release reads {SCHEMA_VERSION!r}. Export it again with this "
-            "release ('router-ml fit'), or install the release that wrote it ('router-ml inspect' there names it)."
+            f"release ('router-ml fit'), or install the release that wrote it{_writer(properties)}."
         )
     if not {METADATA_KEY, TOKENIZER_KEY, DIGEST_KEY} <= properties.keys():
         raise ArtifactError("The artifact lacks its metadata or its tokenizer: it is damaged. Export or copy it again.")
