@@ -168,6 +168,12 @@ def test_another_schema_version_is_refused_with_what_to_do(edited: Edit) -> None
         verify(edited(lambda p: p.update({SCHEMA_KEY: "99"})))
 
 
+def test_another_schema_names_the_release_that_wrote_it(edited: Edit) -> None:
+    metadata = json.dumps({"provenance": {"versions": {"router-ml": "9.1"}}})
+    with pytest.raises(ArtifactError, match=r"wrote it \(router-ml 9\.1\)"):
+        verify(edited(lambda p: p.update({SCHEMA_KEY: "99", METADATA_KEY: metadata})))
+
+
 @pytest.mark.parametrize("key", [METADATA_KEY, TOKENIZER_KEY])
 def test_a_changed_property_is_damage(edited: Edit, key: str) -> None:
     with pytest.raises(ArtifactError, match="hash"):
