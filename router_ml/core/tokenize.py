@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from array import array
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -75,6 +76,7 @@ class TextTokenizer:
             and not any(" " in reserved for reserved in self._reserved)
             and words_are_independent(values := json.loads(spec))
         )
+        self._find_reserved = re.compile("|".join(map(re.escape, self._reserved))).search
         self._model = self._tokenizer.model
         self._words: dict[str, bytes] = {}
         self._lone = lone_characters(values["model"], self._reserved) if self.cached else None
@@ -105,25 +107,34 @@ class TextTokenizer:
         return self._ids(" ".join(words), self._special)
 
     def _encode_new(self, words: list[str]) -> NDArray[np.int64]:
-        """Encode words of which some aren't known, each of these once."""
+        """Encode words of which some aren't known."""
         known = self._words
         if len(known) >= _MAX_WORDS:
             # Another dict, not a cleared one: a thread that reads the old one goes on undisturbed.
             known = self._words = {}
-        # None is left where another thread has met them all meanwhile.
-        new = [word for word in dict.fromkeys(words) if word not in known]
-        text = " ".join(new)
-        if any(reserved in text for reserved in self._reserved):
+        ids_of = list(map(known.get, words))
+        # There is none where another thread has met them all meanwhile.
+        new_at = [i for i, ids in enumerate(ids_of) if ids is None]
+        text = " ".join([words[i] for i in new_at])
+        if self._find_reserved(text):
             return self._encode_whole(words)
-        if len(text) <= _FEW_CHARS:
-            ids, met = None, {word: self._ids_of_word(word) for word in new}
-        elif len(new) < len(words):
-            ids, met = None, self._told_apart(self._ids_of_words(text), new)
-        else:
-            ids = self._ids_of_words(text)
-            met = self._told_apart(ids, new[:_MAX_LEARNED])
+        if len(text) > _FEW_CHARS:
+            return self._encode_many_new(words, known)
+        for i in new_at:
+            word = words[i]
+            ids_of[i] = ids = self._ids_of_word(word)
+            if len(word) <= _MAX_WORD_CHARS:
+                known[word] = ids
+        return np.frombuffer(b"".join(ids_of), dtype=np.int64)  # type: ignore[arg-type]  # none is left
+
+    def _encode_many_new(self, words: list[str], known: dict[str, bytes]) -> NDArray[np.int64]:
+        """Encode words of which many aren't known: these as a text of their own, each once, whose ids are then told apart."""
+        new = [word for word in dict.fromkeys(words) if word not in known]
+        ids = self._ids_of_words(" ".join(new))
+        all_new = len(new) == len(words)
+        met = self._told_apart(ids, new[:_MAX_LEARNED] if all_new else new)
         known.update((word, met[word]) for word in new[:_MAX_LEARNED] if len(word) <= _MAX_WORD_CHARS)
-        if ids is not None:
+        if all_new:
             return ids
         return np.frombuffer(b"".join([met[word] if word in met else known[word] for word in words]), dtype=np.int64)
 
