@@ -14,12 +14,14 @@ from onnx import helper, numpy_helper
 from router_ml.core.features import FIRST_TOKEN, N_PAIRS, N_WHOLE
 from router_ml.core.inference import FEATURE_INPUTS
 
-__all__ = ["LENGTH", "SHARE", "TOKEN_TABLE", "FeatureSums", "stored_table", "sums_to_nodes"]
+__all__ = ["LENGTH", "PAIR_TABLE", "SHARE", "TOKEN_TABLE", "WORD_TABLE", "FeatureSums", "stored_table", "sums_to_nodes"]
 
 FloatArray = NDArray[np.floating]
 
 TOKEN_TABLE = "token_table"
 """Name of the initializer that holds the encoder's token vectors, or a linear function of them; of more such, what their names begin with."""
+WORD_TABLE, PAIR_TABLE = "word_table", "pair_table"
+"""The same of rows that a learner has for tokens beside their vectors, and for pairs of tokens."""
 SHARE, LENGTH, _ONE = np.eye(N_WHOLE)[:, :, None]
 """Rows [3, 1] for the features of the whole text by which a sum is one of them (`router_ml.core.features.N_WHOLE`)."""
 _WIDE = 128
@@ -144,11 +146,11 @@ class _Builder:
 
     def add_narrow(self, sums: Mapping[str, FeatureSums], n_tokens: int) -> None:
         blocks = [
-            self.block("pair_rows", N_PAIRS, [(s.width, "pair_table", s.pairs) for s in sums.values()]),
+            self.block("pair_rows", N_PAIRS, [(s.width, PAIR_TABLE, s.pairs) for s in sums.values()]),
             self.block(
                 "token_rows",
                 n_tokens,
-                [(s.width, TOKEN_TABLE if s.pairs is None else "word_table", s.tokens) for s in sums.values()],
+                [(s.width, TOKEN_TABLE if s.pairs is None else WORD_TABLE, s.tokens) for s in sums.values()],
             ),
             self.constant("whole_rows", np.hstack([s.whole for s in sums.values()]).astype(np.float32)),
         ]

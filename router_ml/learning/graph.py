@@ -12,7 +12,16 @@ from onnx import TensorProto, helper, numpy_helper
 
 from router_ml.core.features import N_PAIRS, PAIR_MULTIPLIER, PAIR_START
 from router_ml.core.inference import FEATURE_INPUTS
-from router_ml.learning.feature_sums import LENGTH, SHARE, FeatureSums, stored_table, sums_to_nodes
+from router_ml.learning.feature_sums import (
+    LENGTH,
+    PAIR_TABLE,
+    SHARE,
+    TOKEN_TABLE,
+    WORD_TABLE,
+    FeatureSums,
+    stored_table,
+    sums_to_nodes,
+)
 
 __all__ = ["OPSET", "Graph"]
 
@@ -67,13 +76,13 @@ class Graph:
         """Declare a float32 value to be an output, under a name of its own."""
         self._outputs[name] = (value, helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
 
-    def constant(self, value: ArrayLike) -> str:
-        """Add a constant; its dtype is the array's."""
+    def constant(self, value: ArrayLike, stem: str = "constant") -> str:
+        """Add a constant; its dtype is the array's, and its name begins with the stem."""
         tensor = numpy_helper.from_array(np.asarray(value))
         key = tensor.SerializeToString(deterministic=True) if np.size(value) <= _SMALL else b""
         if key and key in self._known:
             return self._known[key][0]
-        tensor.name = self._name("constant")
+        tensor.name = self._name(stem)
         self._initializers.append(tensor)
         if key:
             self._known[key] = [tensor.name]
@@ -133,7 +142,7 @@ class Graph:
         if self._takes_features(ids):
             self._n_tokens = len(table)
             return self._sum(FeatureSums(table, None, np.zeros((3, table.shape[1]))))
-        return self._look_up(table, ids, weights)
+        return self._look_up(TOKEN_TABLE, table, ids, weights)
 
     def mean_of_words(
         self, pairs: NDArray[np.floating], ids: str, weights: str, tokens: NDArray[np.floating] | None = None
@@ -145,11 +154,12 @@ class Graph:
             return self._sum(FeatureSums(tokens, pairs, np.zeros((3, pairs.shape[1]))))
         pair = self._pairs(ids)
         if tokens is None:
-            return self._look_up(pairs, pair, weights)
+            return self._look_up(PAIR_TABLE, pairs, pair, weights)
         # A remainder by a power of two is the last bits.
         single = self.node("BitwiseAnd", ids, self.constant(np.int64(len(tokens) - 1)))
         feature = self.node("Concat", single, self.node("Add", pair, self.constant(np.int64(len(tokens)))), axis=1)
-        return self._look_up(np.vstack([tokens, pairs]), feature, self.node("Concat", weights, weights, axis=2))
+        both = self.node("Concat", weights, weights, axis=2)
+        return self._look_up(WORD_TABLE, np.vstack([tokens, pairs]), feature, both)
 
     def share_of_token(self, ids: str, weights: str) -> str:
         """One over the number of tokens [n, 1], which each of them weighs; next to nothing where there is none."""
@@ -166,9 +176,11 @@ class Graph:
         self._sums[name] = sums
         return name
 
-    def _look_up(self, table: NDArray[np.floating], ids: str, weights: str) -> str:
+    def _look_up(self, stem: str, table: NDArray[np.floating], ids: str, weights: str) -> str:
         stored = stored_table(table)
-        rows = self.constant(stored) if stored.dtype == np.float32 else self.cast(self.constant(stored), np.float32)
+        rows = self.constant(stored, stem)
+        if stored.dtype != np.float32:
+            rows = self.cast(rows, np.float32)
         rows = self.node("Gather", rows, ids, axis=0)
         mean = self.node("MatMul", weights, rows)
         return self.node("Squeeze", mean, self.constant(np.array([1], dtype=np.int64)))

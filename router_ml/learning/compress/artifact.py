@@ -26,8 +26,8 @@ from router_ml.learning.compress.comparison import (
     tolerance_of,
     worth,
 )
+from router_ml.learning.compress.storage import Weights
 from router_ml.learning.compress.tables import (
-    Weights,
     check_weights,
     has_half_tables,
     is_transformer,
@@ -67,7 +67,7 @@ def compress(
     prompts : sequence of n str
         What to compare on: prompts of the traffic that it is for.
     weights : {"float16", "int8"}, optional
-        What the token vectors are stored as; for a transformer ``"int8"``, and its matrices too.
+        What the tables of tokens, words and pairs are stored as; for a transformer ``"int8"``, and its matrices too.
     prune_to : sequence of str, optional
         Keep the vectors of these prompts' tokens only.
     quality, cost_usd : array-like [n, T], optional

@@ -15,9 +15,9 @@ __all__ = ["quantize_transformer"]
 
 
 def quantize_transformer(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Quantise a transformer encoder dynamically: int8 matrices, one scale a column; activations as they come; int8 token vectors.
+    """Quantise a transformer encoder dynamically: int8 matrices, one scale a column; activations as they come; int8 tables.
 
-    What comes after the encoder (the learner, the novelty) stays as it is.
+    What comes after the encoder (the learner, the novelty) keeps its matrices as they are; its tables of words and pairs become int8, too.
 
     Parameters
     ----------
