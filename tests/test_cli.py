@@ -372,3 +372,38 @@ def test_export_says_what_is_missing(options: list[str], says: str, path300: Pat
 
     assert done.exit_code == 2
     assert says in done.stderr
+
+
+def test_export_says_how_to_see_the_loss_in_aiq(path300: Path300, tmp_path: Path) -> None:
+    done = run("export", path300.router, "--weights", "int8", "--out", tmp_path / "small.onnx")
+
+    assert "AIQ isn't compared: give traffic" in done.stdout
+
+
+def test_text_in_is_compared_on_the_prompts_of_the_traffic(path300: Path300, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime_extensions", reason="onnxruntime-extensions isn't installed.")
+    done = run("export", path300.router, path300.traffic, "--text-in", "--out", tmp_path / "text.onnx", "--json")
+
+    assert done.exit_code == 0
+    n_prompts = pl.read_parquet(path300.traffic)["prompt"].n_unique()
+    assert json.loads(done.stdout)["text_in"]["n_prompts"] == n_prompts
+
+
+def test_text_in_on_traffic_that_is_not_there_fails(path300: Path300, tmp_path: Path) -> None:
+    done = run("export", path300.router, tmp_path / "none.parquet", "--text-in", "--out", tmp_path / "text.onnx")
+
+    assert done.exit_code == 1
+    assert "none.parquet" in done.stderr
+    assert not (tmp_path / "text.onnx").exists()
+
+
+@pytest.mark.parametrize("options", [["--text-in"], ["--weights", "int8"]])
+def test_an_artifact_that_takes_text_is_refused_by_name(options: list[str], path300: Path300, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime_extensions", reason="onnxruntime-extensions isn't installed.")
+    text = tmp_path / "text.onnx"
+    run("export", path300.router, "--text-in", "--out", text)
+
+    for done in (run("export", text, *options, "--out", tmp_path / "other.onnx"), run("route", text, "Hello")):
+        assert done.exit_code == 1
+        assert "takes text" in done.stderr
+        assert "router-ml fit" in done.stderr

@@ -147,9 +147,11 @@ def explore(
 @click.option(
     "--weights",
     type=click.Choice(["float16", "int8"]),
-    help="Store the token vectors as these; of a transformer int8 only, and its matrices too.",
+    help="Store the tables of tokens, words and pairs as these; of a transformer int8 only, and its matrices too.",
 )
-@click.option("--prune", is_flag=True, help="Keep the vectors of the tokens in TRAFFIC, one for all others.")
+@click.option(
+    "--prune", is_flag=True, help="Keep the vectors of the tokens in TRAFFIC, one for all others, and no rows of zeros."
+)
 @click.option("--text-in", is_flag=True, help="Put the tokenizer into the graph, for onnxruntime-extensions.")
 @MAX_REJECTS
 @JSON
@@ -165,6 +167,8 @@ def export(
 ) -> None:
     """Make another file from ARTIFACT: a smaller one, or one that takes text, and compare it with ARTIFACT on TRAFFIC.
 
+    Without TRAFFIC both are compared on prompts of our own. What is lost in AIQ takes TRAFFIC with judged answers of every tier.
+
     \b
     router-ml export router.onnx traffic.parquet --weights int8 --prune --out small.onnx
     router-ml export router.onnx --text-in --out router-text.onnx
@@ -177,7 +181,6 @@ def export(
     compression = parity = None
     with train_extra("export"), tempfile.TemporaryDirectory() as folder:
         from router_ml import workflow
-        from router_ml.learning.text_graph import add_text_input
 
         source = artifact
         if weights or prune:
@@ -186,7 +189,7 @@ def export(
                 artifact, source, traffic, weights=weights, prune=prune, max_rejects=max_rejects
             )
         if text_in:
-            parity = add_text_input(source, out)
+            parity = workflow.add_text_to_router(source, out, traffic, max_rejects=max_rejects)
     if as_json:
         parts = {"compression": compression and compression.to_dict(), "text_in": parity and dataclasses.asdict(parity)}
         click.echo(json.dumps({"artifact": str(out), **parts}))

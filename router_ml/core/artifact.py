@@ -43,11 +43,13 @@ __all__ = [
     "NEIGHBOURS_KEY",
     "SCHEMA_KEY",
     "SCHEMA_VERSION",
+    "TEXT_INPUTS",
     "TOKENIZER_KEY",
     "Artifact",
     "Metadata",
     "Setting",
     "SideEncoder",
+    "check_reads_tokens",
     "content_digest",
     "read_artifact",
 ]
@@ -59,6 +61,9 @@ TOKENIZER_KEY = "router_ml.tokenizer"
 DIGEST_KEY = "router_ml.sha256"
 ACCEPTANCE_KEY = "router_ml.acceptance"
 NEIGHBOURS_KEY = "router_ml.neighbours"
+
+TEXT_INPUTS = ("text",)
+"""What the graph takes that ``router-ml export --text-in`` wrote: its tokenizer is in it."""
 
 # Field numbers of onnx.proto's ModelProto and StringStringEntryProto
 # (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto).
@@ -265,6 +270,16 @@ def _writer(properties: Mapping[str, str]) -> str:
         return f" (router-ml {json.loads(properties[METADATA_KEY])['provenance']['versions']['router-ml']})"
     except (KeyError, TypeError, ValueError):  # of another schema, so anything may be missing
         return ""
+
+
+def check_reads_tokens(metadata: Metadata) -> None:
+    """Raise ArtifactError for an artifact that takes text, which isn't for this core."""
+    if metadata.inputs == TEXT_INPUTS:
+        raise ArtifactError(
+            "The artifact takes text (router-ml export --text-in): it is for onnxruntime with the custom operators of "
+            "onnxruntime-extensions, without router-ml; in Python, router_ml.learning.text_graph.text_session opens it. Give the "
+            "artifact that 'router-ml fit' wrote."
+        )
 
 
 def _verify(model: bytes) -> Artifact:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from router_ml.core.acceptance import Acceptance, next_step
 from router_ml.core.answers import AnswerModel
-from router_ml.core.artifact import Artifact, Metadata, Setting, read_artifact
+from router_ml.core.artifact import Artifact, Metadata, Setting, check_reads_tokens, read_artifact
 from router_ml.core.deciding import Decider, Predicted
 from router_ml.core.decision import Decision, Prediction
 from router_ml.core.explanation import Explanation, TierView
@@ -42,6 +42,7 @@ class Router:
     def __init__(self, artifact: Artifact, *, threads: int = 1) -> None:
         if not isinstance(threads, int) or threads < 1:
             raise InputError(f"'threads' is {threads!r}; it needs to be a whole number >= 1.")
+        check_reads_tokens(artifact.metadata)
         self.metadata: Metadata = artifact.metadata
         self.ladder: Ladder = artifact.metadata.ladder
         self.inference = Inference(
@@ -78,7 +79,7 @@ class Router:
         InputError
             If `threads` is less than one.
         ArtifactError
-            See :func:`router_ml.core.artifact.read_artifact`.
+            See :func:`router_ml.core.artifact.read_artifact`; or if the artifact takes text, which is for onnxruntime-extensions.
         """
         return cls(read_artifact(path), threads=threads)
 

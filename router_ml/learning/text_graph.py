@@ -29,7 +29,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from router_ml.core.artifact import Artifact, read_artifact
+from router_ml.core.artifact import TEXT_INPUTS, Artifact, check_reads_tokens, read_artifact
 from router_ml.core.features import FIRST_TOKEN, N_PAIRS, N_WHOLE, PAIR_MULTIPLIER, PAIR_START
 from router_ml.core.inference import FEATURE_INPUTS
 from router_ml.core.policy import choose
@@ -37,6 +37,7 @@ from router_ml.core.router import Router
 from router_ml.core.text import HEAD_CHARS, MAX_CHARS, TAIL_CHARS
 from router_ml.core.tokenize import words_are_independent
 from router_ml.errors import ExportError, MissingExtraError
+from router_ml.files import replacing
 from router_ml.learning.export import MAX_DIFFERENCE, MIN_AGREEMENT, Parity
 from router_ml.learning.sealing import seal
 
@@ -183,7 +184,7 @@ def add_text_input(
     Raises
     ------
     ArtifactError
-        If the artifact can't be read.
+        If the artifact can't be read, or takes text already.
     ExportError
         If its tokenizer isn't one that the custom operators can stand in for (only byte-pair encodings in the manner of Llama
         can: the static encoder's), the file can't be written, or a `p_meets` differs by more than 1e-4, or a decision on more
@@ -192,14 +193,11 @@ def add_text_input(
         If onnxruntime-extensions isn't installed.
     """
     artifact = read_artifact(artifact_path)
+    check_reads_tokens(artifact.metadata)
     model = _with_text_input(artifact)
     parity = _check(Router(artifact), model, parity_prompts)
-    out_path = Path(out_path)
-    try:
-        out_path.parent.mkdir(parents=True, exist_ok=True)
-        out_path.write_bytes(model)
-    except OSError as exc:
-        raise ExportError(f"The graph can't be written to {out_path}: {exc.strerror or exc}.") from exc
+    with replacing(Path(out_path), ExportError) as temporary:
+        temporary.write_bytes(model)
     return parity
 
 
@@ -255,7 +253,7 @@ def _with_text_input(artifact: Artifact) -> bytes:
     model = helper.make_model(
         graph, opset_imports=opsets, ir_version=inner.ir_version, producer_name=inner.producer_name
     )
-    return seal(model, dataclasses.replace(metadata, inputs=("text",)), "")
+    return seal(model, dataclasses.replace(metadata, inputs=TEXT_INPUTS), "")
 
 
 def _check(router: Router, model: bytes, prompts: Sequence[str]) -> Parity:

@@ -6,7 +6,7 @@ came out.
 
 from __future__ import annotations
 
-from router_ml.workflow.compressing import compress_router
+from router_ml.workflow.compressing import add_text_to_router, compress_router
 from router_ml.workflow.data import (
     Prepared,
     Split,
@@ -33,6 +33,7 @@ __all__ = [
     "Prepared",
     "Split",
     "Trained",
+    "add_text_to_router",
     "compress_router",
     "curve_of",
     "embed_prompts",

@@ -1,4 +1,4 @@
-"""A smaller artifact, made from an artifact and compared with it on traffic."""
+"""Other files made from an artifact, a smaller one or one that takes text, and compared with it on traffic."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from pathlib import Path
 from router_ml.core.artifact import read_artifact
 from router_ml.errors import InputError
 from router_ml.learning.compress import Compression, Weights, compress
+from router_ml.learning.export import Parity
+from router_ml.learning.text_graph import PROBES, add_text_input
 from router_ml.traffic.observations import observe
 from router_ml.traffic.sample import simulate
 from router_ml.traffic.validate import MAX_REJECTS
 from router_ml.workflow.data import read_traffic
 
-__all__ = ["compress_router"]
+__all__ = ["add_text_to_router", "compress_router"]
 
 logger = logging.getLogger(__name__)
 
@@ -77,3 +79,36 @@ def compress_router(
         quality=seen.quality,
         cost_usd=seen.cost_usd,
     )
+
+
+def add_text_to_router(
+    path: str | Path,
+    out: str | Path,
+    traffic_paths: Sequence[str | Path] = (),
+    *,
+    max_rejects: float = MAX_REJECTS,
+) -> Parity:
+    """Write a graph that takes text; see :func:`router_ml.learning.text_graph.add_text_input`.
+
+    Parameters
+    ----------
+    path : str or Path
+        The artifact.
+    out : str or Path
+        Where the other one goes.
+    traffic_paths : sequence of str or Path
+        Traffic on whose prompts both are compared; on fixed hard texts where none is given.
+    max_rejects : float
+        Share of unusable rows that is put up with.
+
+    Raises
+    ------
+    TrafficError
+        If the traffic can't be used.
+    ExportError
+        If it answers otherwise than the artifact, or can't be made of it; nothing is then written.
+    """
+    if not traffic_paths:
+        return add_text_input(path, out, parity_prompts=PROBES)
+    traffic = read_traffic(traffic_paths, max_rejects=max_rejects).traffic
+    return add_text_input(path, out, parity_prompts=traffic["prompt"].unique(maintain_order=True).to_list())

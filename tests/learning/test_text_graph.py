@@ -15,7 +15,7 @@ import pytest
 from router_ml.core.artifact import Artifact, read_artifact
 from router_ml.core.router import Router
 from router_ml.core.text import HEAD_CHARS
-from router_ml.errors import ExportError
+from router_ml.errors import ArtifactError, ExportError
 from router_ml.learning import text_graph
 from router_ml.learning.text_graph import PROBES, add_text_input, text_session
 
@@ -74,6 +74,19 @@ def test_an_empty_text_is_answered(text_artifact: Path) -> None:
 def test_the_file_says_what_it_takes(text_artifact: Path, artifact: Path) -> None:
     metadata = read_artifact(text_artifact).metadata
     assert metadata == dataclasses.replace(read_artifact(artifact).metadata, inputs=("text",))
+
+
+def test_what_takes_text_is_refused_with_what_runs_it(text_artifact: Path, tmp_path: Path) -> None:
+    for refuse in (Router.load, lambda path: add_text_input(path, tmp_path / "again.onnx")):
+        with pytest.raises(ArtifactError, match="onnxruntime-extensions"):
+            refuse(text_artifact)
+
+
+def test_a_place_that_cannot_be_written_is_an_export_error(extensions: None, artifact: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(ExportError, match="can't be written"):
+        add_text_input(artifact, tmp_path / "taken", parity_prompts=["Hello"])
+    assert [p.name for p in tmp_path.iterdir()] == ["taken"]
 
 
 def test_parity_says_how_near_it_is(extensions: None, artifact: Path, tmp_path: Path) -> None:
