@@ -24,6 +24,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from pipelines.verdicts import Verdict, to_lines
 from router_ml.core.decision import Prediction
 from router_ml.core.router import Router
 from router_ml.errors import InputError, RouterError, TrafficError
@@ -174,16 +175,16 @@ def refused(population: Population, *, n_logs: int, n_rows: int, random_state: i
     return counts
 
 
-def verdict(name: str, table: pl.DataFrame, n_logs: int) -> dict[str, bool]:
-    """What is asked of the doubly robust quality of the router with one kind of propensities, and whether it was seen."""
+def verdicts(name: str, table: pl.DataFrame, n_logs: int) -> list[Verdict]:
+    """What is asked of the doubly robust quality of the router with one kind of propensities."""
     router = table.filter(policy=ROUTER, reward="quality")
     robust, weighted = (router.filter(estimator=e).row(0, named=True) for e in ("doubly_robust", "ips"))
-    asked = {
-        f"{name}: covers at least {MIN_COVERAGE:.0%}": robust["coverage"] >= MIN_COVERAGE,
-        f"{name}: mean squared error at most that of IPS": robust["mse"] <= weighted["mse"],
-    }
+    asked = [
+        Verdict(f"{name}: truth covered", robust["coverage"], "at least", MIN_COVERAGE),
+        Verdict(f"{name}: mean squared error beside IPS's", robust["mse"], "at most", weighted["mse"]),
+    ]
     if name == "logged":
-        asked[f"{name}: answers at least {MIN_ANSWERED:.0%} of the logs"] = robust["n"] >= MIN_ANSWERED * n_logs
+        asked.append(Verdict(f"{name}: logs answered", robust["n"] / n_logs, "at least", MIN_ANSWERED))
     return asked
 
 
@@ -225,34 +226,32 @@ def run(
         if count
     }
     refusals = refused(population, n_logs=n_refusals, n_rows=size, random_state=random_state)
-    asked = {"logs without chance are refused": all(count == n_refusals for count in refusals.values())}
+    asked = [Verdict(f"logs refused, {name}", count, "at least", n_refusals) for name, count in refusals.items()]
     for name, table in tables.items():
-        asked |= verdict(name, table, counts[name])
+        asked += verdicts(name, table, counts[name])
     found = {
         "test": test.stem,
         "n_prompts": len(population.seen),
         "n_rows": size,
         "n_logs": counts,
         "level": LEVEL,
-        "asked": asked,
-        "refused": {name: [count, n_refusals] for name, count in refusals.items()},
+        "asked": [v.to_dict() for v in asked],
         "estimates": {name: table.to_dicts() for name, table in tables.items()},
     }
     (out / "off_policy.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    (out / "off_policy.md").write_text(to_markdown(found), encoding="utf-8")
+    (out / "off_policy.md").write_text(to_markdown(found, asked), encoding="utf-8")
     return found
 
 
-def to_markdown(found: dict[str, Any]) -> str:
-    """The figures as a page: the verdict, then a table for each kind of propensities."""
+def to_markdown(found: dict[str, Any], asked: list[Verdict]) -> str:
+    """The figures as a page: the verdicts, then a table for each kind of propensities."""
     lines = [
         f"# Off-policy evaluation on {found['test']}",
         "",
         f"Logs of {found['n_rows']:,} rows, drawn with replacement from {found['n_prompts']:,} prompts, which are the "
         f"population; one tier a prompt, by a random policy. Intervals at {found['level']:.0%}.",
         "",
-        *(f"- {'yes' if held else 'NO'}: {what}" for what, held in found["asked"].items()),
-        *(f"- {what}: {count} of {of} logs refused" for what, (count, of) in found["refused"].items()),
+        *to_lines(asked),
     ]
     for name, rows in found["estimates"].items():
         lines += [
@@ -318,7 +317,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         progress=True,
     )
     print((options.out / "off_policy.md").read_text(encoding="utf-8"))
-    if not all(found["asked"].values()):
+    if not all(verdict["held"] for verdict in found["asked"]):
         sys.exit(1)
 
 

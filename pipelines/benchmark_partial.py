@@ -5,11 +5,14 @@
 Of each training prompt one answer is kept, by a logging policy that depends on the prompt: its favourite tier with probability one half, by the prompt's
 length or category, each other tier alike. Routers are fitted on all answers, on the thinned log with its propensities, and on it without them;
 compared is gap_closed on the test prompts, which every tier answered. Intervals are of the mean over logs, the router of all answers held fixed.
+Asked: the mean share of all tiers' gap_closed is at least ``--least-given`` and ``--least-estimated``. Exits with 1 where it isn't.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +21,7 @@ import click
 import numpy as np
 import polars as pl
 
+from pipelines.verdicts import Verdict, to_lines
 from router_ml import workflow
 from router_ml.core.router import Router
 from router_ml.ladder import Ladder
@@ -26,6 +30,9 @@ from router_ml.traffic.labels import Bar
 FAVOURED = 0.5
 """The favourite tier's propensity."""
 KINDS = ("length", "category")
+LEAST_GIVEN = 0.85
+"""Of all tiers' gap_closed, where the propensities are known."""
+LEAST_ESTIMATED = 0.75
 
 
 def thin(traffic: pl.DataFrame, kind: str, *, random_state: int) -> pl.DataFrame:
@@ -82,6 +89,24 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
+def share(value: float, full: float) -> float:
+    """Of all tiers' gap_closed; NaN where that router gained nothing."""
+    return value / full if full > 0 else math.nan
+
+
+def verdicts(full: float, means: dict[str, float], least: dict[str, float]) -> list[Verdict]:
+    """What is asked of the share of all tiers' gap_closed, by how the propensities are known."""
+    return [
+        Verdict(
+            f"share of all tiers' gap_closed, propensities {known}",
+            share(mean, full),
+            "at least",
+            least[known],
+        )
+        for known, mean in means.items()
+    ]
+
+
 @click.command()
 @click.argument("train", type=click.Path(exists=True, path_type=Path))
 @click.argument("test", type=click.Path(exists=True, path_type=Path))
@@ -90,9 +115,20 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
 @click.option("--learner", default="auto", show_default=True)
 @click.option("--draws", default=3, show_default=True, type=click.IntRange(min=1))
 @click.option("--no-structure", is_flag=True)
+@click.option("--least-given", default=LEAST_GIVEN, show_default=True, help="Share asked with propensities.")
+@click.option("--least-estimated", default=LEAST_ESTIMATED, show_default=True, help="Share asked without.")
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path))
 def main(
-    train: Path, test: Path, tiers: Path | None, bar: str, learner: str, draws: int, no_structure: bool, out: Path
+    train: Path,
+    test: Path,
+    tiers: Path | None,
+    bar: str,
+    learner: str,
+    draws: int,
+    no_structure: bool,
+    least_given: float,
+    least_estimated: float,
+    out: Path,
 ) -> None:
     """Measure it."""
     ladder = None if tiers is None else Ladder.from_yaml(tiers)
@@ -112,22 +148,28 @@ def main(
     table = pl.DataFrame(rows)
     found = {known: mean_interval(table[known].to_list()) for known in ("given", "estimated")}
     means = {known: mean for known, (mean, _, _) in found.items()}
+    asked = verdicts(full, means, {"given": least_given, "estimated": least_estimated})
     lines = [
         f"# One tier a prompt: {train.name}, learner {learner}, {draws} draws of each logging policy",
+        "",
+        *to_lines(asked),
         "",
         "| trained on | gap_closed | of all tiers' | 95 % interval | learners |",
         "|---|---|---|---|---|",
         f"| every tier | {full:.4f} | | | {best} |",
         *(
-            f"| one tier a prompt, propensities {known} | {mean:.4f} | {mean / full:.0%} | {low / full:.0%} to {high / full:.0%} | "
+            f"| one tier a prompt, propensities {known} | {mean:.4f} | {share(mean, full):.0%} | {share(low, full):.0%} to {share(high, full):.0%} | "
             f"{', '.join(sorted(set(table[f'{known}_learner'])))} |"
             for known, (mean, low, high) in found.items()
         ),
     ]
     out.mkdir(parents=True, exist_ok=True)
     (out / "partial.md").write_text("\n".join(lines) + "\n")
-    (out / "partial.json").write_text(json.dumps({"full": full, **means, "rows": rows}, indent=2))
+    (out / "partial.json").write_text(
+        json.dumps({"asked": [v.to_dict() for v in asked], "full": full, **means, "rows": rows}, indent=2)
+    )
     click.echo("\n".join(lines))
+    sys.exit(0 if all(v.held for v in asked) else 1)
 
 
 if __name__ == "__main__":

@@ -8,12 +8,18 @@ category holds the text.
 
 A test file may be too small to tell a small error from noise. With ``--train`` all prompts of both files are judged: each fifth by a router fitted on the
 other four as fit would, calibration and all, over several ways of dealing them. Near duplicates and sessions stay together.
+
+Asked: the ECE of each tier with over 500 prompts is at most ``--most-ece`` (the cross-fitted one with ``--train``; without, an ECE up to the noise bound that
+the table states as "at most" will do, too), AUROC of each other traffic at least ``--least-auroc``, and of the test prompts at most ``--most-away`` sent
+to the safe tier. Exits with 1 where one of them isn't seen.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +29,7 @@ import polars as pl
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from pipelines.verdicts import Verdict, to_lines
 from router_ml import workflow
 from router_ml.core.router import Router
 from router_ml.evaluation.bootstrap import Interval
@@ -36,15 +43,24 @@ from router_ml.traffic.observations import observe
 from router_ml.traffic.split import connected_groups, keep_together
 
 N_OUTER = 5
+MIN_ROWS = 500
+"""A tier with no more prompts isn't judged: noise alone is above what is asked."""
+MOST_ECE = 0.03
+LEAST_AUROC = 0.95
+MOST_AWAY = 0.05
 
 
-def calibration_rows(router: Router, test: Path) -> list[dict[str, Any]]:
-    """Of each tier: its error of calibration, with intervals, and the floor of noise."""
+def held_out(router: Router, test: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """p_meets of a file's prompts, and whether each tier met the bar; both [n, T]."""
     seen = observe(workflow.read_traffic([test]).traffic, router.ladder)
     met = meets(seen.quality, router.ladder, Bar(**router.metadata.bar))
-    p = router.predict(seen.prompt.tolist()).p_meets
+    return router.predict(seen.prompt.tolist()).p_meets.astype(np.float64), met
+
+
+def calibration_rows(tiers: Sequence[str], p: NDArray[np.float64], met: NDArray[np.float64]) -> list[dict[str, Any]]:
+    """Of each tier: its error of calibration, with intervals, and the floor of noise."""
     rows = []
-    for t, tier in enumerate(router.ladder.names):
+    for t, tier in enumerate(tiers):
         error = calibration_error(p[:, t], met[:, t], random_state=0)
         rows.append(
             {
@@ -151,6 +167,32 @@ def _novelty(router: Router, source: str) -> NDArray[np.float32]:
     return router.predict(table["prompt"].to_list()).novelty
 
 
+def ece_verdicts(
+    calibration: list[dict[str, Any]], crossfitted: list[dict[str, Any]], most: float = MOST_ECE
+) -> list[Verdict]:
+    """What is asked of each tier with rows enough: of the cross-fitted ECE where there is one, or else of the test file's."""
+    found = []
+    for row in crossfitted or calibration:
+        # 19 of 20 exact predictors show no more than floor_high, so less isn't asked of a file that is too small for it.
+        noisy = not crossfitted and row["floor_high"] > most
+        how = "cross-fitted" if crossfitted else "by the bound of noise" if noisy else "by the figure asked"
+        if row["n"] > MIN_ROWS:
+            asked = row["floor_high"] if noisy else most
+            found.append(Verdict(f"ECE of {row['tier']}, {how}", row["ece"], "at most", asked))
+    return found
+
+
+def novelty_verdicts(
+    novelty: list[dict[str, Any]], *, least_auroc: float = LEAST_AUROC, most_away: float = MOST_AWAY
+) -> list[Verdict]:
+    """What is asked of the test prompts, the first row, and of each other traffic."""
+    own, *others = novelty
+    return [
+        Verdict(f"share of {own['traffic']} sent to the safe tier", own["above"], "at most", most_away),
+        *(Verdict(f"AUROC of novelty, {r['traffic']}", r["auroc"], "at least", least_auroc) for r in others),
+    ]
+
+
 @click.command()
 @click.argument("test", type=click.Path(exists=True, path_type=Path))
 @click.option("--router", "artifact", required=True, type=click.Path(exists=True, path_type=Path))
@@ -160,18 +202,35 @@ def _novelty(router: Router, source: str) -> NDArray[np.float32]:
 @click.option(
     "--repeats", default=3, show_default=True, type=click.IntRange(min=1), help="Ways of dealing the prompts."
 )
+@click.option("--most-ece", default=MOST_ECE, show_default=True, help="Asked of each tier's ECE.")
+@click.option("--least-auroc", default=LEAST_AUROC, show_default=True, help="Asked of each other traffic.")
+@click.option("--most-away", default=MOST_AWAY, show_default=True, help="Share of TEST that may count as novel.")
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path))
 def main(
-    test: Path, artifact: Path, others: tuple[str, ...], train: Path | None, learner: str, repeats: int, out: Path
+    test: Path,
+    artifact: Path,
+    others: tuple[str, ...],
+    train: Path | None,
+    learner: str,
+    repeats: int,
+    most_ece: float,
+    least_auroc: float,
+    most_away: float,
+    out: Path,
 ) -> None:
     """Measure an artifact; it must not have been fitted on TEST."""
     router = Router.load(artifact)
-    calibration, novelty = calibration_rows(router, test), novelty_rows(router, test, others)
+    calibration = calibration_rows(router.ladder.names, *held_out(router, test))
+    novelty = novelty_rows(router, test, others)
     crossfitted = []
     if train is not None:
         crossfitted = crossfitted_rows(router, (train, test), learner=learner, repeats=repeats, progress=True)
+    asked = ece_verdicts(calibration, crossfitted, most_ece)
+    asked += novelty_verdicts(novelty, least_auroc=least_auroc, most_away=most_away)
     lines = [
         f"# Signals of {artifact.name} on {test.name}",
+        "",
+        *to_lines(asked),
         "",
         "| tier | prompts | ECE | 95 % interval | noise alone | at most | Brier |",
         "|---|---|---|---|---|---|---|",
@@ -191,10 +250,10 @@ def main(
     ]
     out.mkdir(parents=True, exist_ok=True)
     (out / "signals.md").write_text("\n".join(lines) + "\n")
-    (out / "signals.json").write_text(
-        json.dumps({"calibration": calibration, "crossfitted": crossfitted, "novelty": novelty}, indent=2)
-    )
+    found = {"calibration": calibration, "crossfitted": crossfitted, "novelty": novelty}
+    (out / "signals.json").write_text(json.dumps({"asked": [v.to_dict() for v in asked], **found}, indent=2))
     click.echo("\n".join(lines))
+    sys.exit(0 if all(v.held for v in asked) else 1)
 
 
 def _crossfitted_lines(rows: list[dict[str, Any]], learner: str, repeats: int) -> list[str]:

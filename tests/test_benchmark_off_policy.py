@@ -38,17 +38,17 @@ def out(artifact: Path, test_path: Path, tmp_path_factory: pytest.TempPathFactor
 
 def test_what_is_asked_is_seen(out: Path) -> None:
     found = json.loads((out / "off_policy.json").read_text())
-    logged = {what: held for what, held in found["asked"].items() if not what.startswith("estimated")}
-    assert all(logged.values()), found["asked"]
-    assert len(logged) == 4
+    logged = [verdict for verdict in found["asked"] if not verdict["what"].startswith("estimated")]
+    assert all(verdict["held"] for verdict in logged), logged
+    assert len(logged) == 6
     router = next(r for r in found["estimates"]["logged"] if (r["policy"], r["reward"]) == (ROUTER, "quality"))
     assert (router["estimator"], abs(router["bias"]) < 0.01) == ("doubly_robust", True)
 
 
 def test_the_page_says_what_was_asked_first(out: Path) -> None:
     page = (out / "off_policy.md").read_text()
-    assert page.index("- yes: logged: covers at least 93%") < page.index("| router | quality | doubly_robust |")
-    assert "by length, no propensities: 1 of 1 logs refused" in page
+    assert page.index("| logged: truth covered | at least 0.93 |") < page.index("| router | quality | doubly_robust |")
+    assert "| logs refused, by length, no propensities | at least 1 | 1 | yes |" in page
     assert "## Propensities estimated, 2 logs" in page
 
 
