@@ -3,9 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BAR ?= 1.0
+TRUST := benchmark/trust
+WITH_TIERS = $(if $(TIERS),--tiers "$(TIERS)") --bar "$(BAR)"
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test bench lint types contracts check ui clean lock
+.PHONY: demo test bench trust lint types contracts check ui clean lock
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -22,6 +25,16 @@ test: $(READY)  ## the tests
 
 bench: $(READY)  ## speed, as ratios
 	python -m pytest benchmarks -n 0
+
+# Each benchmark exits with 1 where something asked isn't seen; all of them run, and then this does, too.
+trust: $(READY)  ## what is promised, put to the test: TRAIN=path TEST=path [TIERS=path] [BAR=1.0] [OTHER="path path:text"] [LEAST_SAVING=0.6]
+	router-ml fit "$(TRAIN)" $(WITH_TIERS) --learner ngram --no-track --out $(TRUST)/router.onnx
+	@missed=0; \
+	python -m pipelines.benchmark_signals "$(TEST)" --router $(TRUST)/router.onnx --train "$(TRAIN)" $(OTHER:%=--other "%") --out $(TRUST) || missed=1; \
+	python -m pipelines.benchmark_guarantees "$(TRAIN)" "$(TEST)" --router $(TRUST)/router.onnx $(LEAST_SAVING:%=--least-saving %) --out $(TRUST) || missed=1; \
+	python -m pipelines.benchmark_off_policy "$(TRAIN)" "$(TEST)" --router $(TRUST)/router.onnx --out $(TRUST) || missed=1; \
+	python -m pipelines.benchmark_partial "$(TRAIN)" "$(TEST)" $(WITH_TIERS) --out $(TRUST) || missed=1; \
+	exit $$missed
 
 lint: $(READY)
 	ruff check .
