@@ -277,12 +277,20 @@ def chances(x: np.ndarray) -> np.ndarray:
     return found
 
 
-def log_of(rng: np.random.Generator, n: int, *, overlap: bool = True) -> tuple[Observations, Embedded]:
-    """One answer a prompt; hard prompts go to the dear tier, without `overlap` (all but) all of them."""
+def log_of(
+    rng: np.random.Generator, n: int, *, overlap: bool = True, shadow: float = 0.0
+) -> tuple[Observations, Embedded]:
+    """One answer a prompt; hard prompts go to the dear tier, without `overlap` (all but) all of them.
+
+    With `shadow` the dear tier answers all prompts, and the cheap one is asked as well with that chance.
+    """
     x = rng.random(n)
     dear = 0.2 + 0.6 * x if overlap else expit(30 * (x - 0.5))
     propensity = np.stack([1 - dear, dear], axis=1)
     tried = (rng.random(n) < dear).astype(int)[:, None] == np.arange(2)
+    if shadow:
+        propensity = np.tile([shadow, 1.0], (n, 1))
+        tried = rng.random((n, 2)) < propensity
     outcome = (rng.random((n, 2)) < chances(x)).astype(float)
     cells = [np.where(tried, v, np.nan) for v in (outcome, np.full((n, 2), 1e-3), np.full((n, 2), 100.0), propensity)]
     empty = np.full(n, "", dtype=np.str_)
@@ -324,10 +332,11 @@ def true_loss(knob: float) -> float:
     return float((chances(x)[:, 1] - picked).mean())
 
 
-def test_with_wrong_predictions_and_known_propensities_promises_are_kept() -> None:
+@pytest.mark.parametrize("shadow", [0.0, 0.5], ids=["one answer", "shadow traffic"])
+def test_with_wrong_predictions_and_known_propensities_promises_are_kept(shadow: float) -> None:
     rng, losses = np.random.default_rng(0), []
     for _ in range(40):
-        observations, embedded = log_of(rng, 600)
+        observations, embedded = log_of(rng, 600, shadow=shadow)
         knob = promised(observations, embedded, options(max_loss=0.1, delta=0.1), observations.propensity).knob
         losses.append(np.nan if knob is None else true_loss(knob))
     assert np.mean(np.array(losses) > 0.1) <= 0.1 + 2 * np.sqrt(0.1 * 0.9 / 40)

@@ -20,6 +20,7 @@ MAX_WEIGHT = 20.0
 """A cell counts as this many at most: beyond, one prompt in a thousand would decide what is learned."""
 MIN_PROPENSITY = 0.01
 """A tier of less propensity counts as not tried on such prompts."""
+_SURE_TOL = 1e-9
 _LEAST = 1e-3
 """Estimated chances are at least this where a tier was tried after all."""
 _MAX_UNSUPPORTED = 0.02
@@ -131,6 +132,15 @@ def design_log(
     Where each prompt was answered by one tier the estimate is one multinomial model, else one binary model a tier, both cross-fitted
     (:func:`router_ml.evaluation.off_policy.estimate_propensities`). What the logging policy looked at beyond the features
     biases all that rests on an estimate.
+
+    Logged propensities are taken as chances of inclusion: that the tier was among those that answered. Where several may answer one
+    prompt they needn't add up to 1, and those of one prompt say nothing of the tiers that weren't asked, whose support is estimated.
+    Only where one tier was sure to answer, and that kept the others from answering beside it, had those no chance.
+
+    References
+    ----------
+    D. G. Horvitz, D. J. Thompson (1952), "A generalization of sampling without replacement from a finite universe", JASA 47:
+    weights of one over the chance of inclusion.
     """
     tried = ~np.isnan(quality)
     n_tiers = quality.shape[1]
@@ -142,9 +152,7 @@ def design_log(
     chance = np.maximum(support, _LEAST)
     if given:
         chance = np.where(tried, propensity, np.nan)
-        # A tier that was sure to be taken left the others no chance.
-        sure = np.where(tried, propensity, 0.0).sum(axis=1) >= 1 - 1e-9
-        support = np.where(sure[:, None] & ~tried, 0.0, support)
+        support = np.where(_crowded_out(chance), 0.0, support)
     weight = _clipped(np.where(tried, 1 / np.where(tried, chance, 1.0), 0.0), np.maximum(tried.sum(axis=0), 1))
     effective = weight.sum(axis=0) ** 2 / np.maximum((weight**2).sum(axis=0), 1e-12)
     return LogDesign(chance, np.where(tried, weight, 1.0), False, not given, effective, support)
@@ -181,6 +189,19 @@ def _clipped(inverse: NDArray[np.float64], n_tried: NDArray[np.intp]) -> NDArray
     for _ in range(_ROUNDS):
         weight = np.minimum(weight / np.maximum(weight.sum(axis=0) / n_tried, 1e-12), MAX_WEIGHT)
     return weight
+
+
+def _crowded_out(chance: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Cells [n, T] that had no chance, since another tier was sure to answer; `chance` as logged, NaN where a tier wasn't tried.
+
+    Whether a sure tier keeps another from answering is a matter of the log's design: always where one tier answers a prompt, never where
+    some are asked as well (shadow traffic). The log tells: such a tier is hardly ever seen beside a sure one.
+    """
+    tried = ~np.isnan(chance)
+    sure = tried & (chance >= 1 - _SURE_TOL)
+    beside = sure.sum(axis=1, keepdims=True) - sure > 0
+    share = (tried & beside).sum(axis=0) / np.maximum(beside.sum(axis=0), 1)
+    return np.asarray(beside & ~tried & (share < MIN_PROPENSITY))
 
 
 def _estimate(

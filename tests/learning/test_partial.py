@@ -143,6 +143,42 @@ def test_a_tier_that_was_never_tried_on_some_prompts_is_seen_to_be_unsupported()
     assert "nothing can be promised" not in none.summary(("nano", "mini", "full"))
 
 
+def shadow(chance: tuple[float, ...], *, n: int = 1500, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Quality, chances of inclusion and features of a log in which each tier is asked on its own; prompts without an answer are no rows."""
+    rng = np.random.default_rng(seed)
+    tried = rng.random((n, len(chance))) < chance
+    tried = tried[tried.any(axis=1)]
+    quality = np.where(tried, rng.integers(0, 2, tried.shape), NAN)
+    return quality, np.where(tried, chance, NAN), rng.normal(size=(len(tried), 3))
+
+
+@pytest.mark.parametrize("chance", [(0.3, 0.3, 1.0), (0.6, 0.6, 0.6), (0.05, 0.5, 1.0)])
+def test_a_sure_tier_takes_no_chance_from_those_that_are_asked_beside_it(chance: tuple[float, ...]) -> None:
+    # Shadow traffic: the propensities of a prompt add up to more than 1, or to 1 by chance, and tell nothing of who wasn't asked.
+    quality, propensity, features = shadow(chance)
+    folds = np.arange(len(quality)) % 5
+    found = design_log(quality, propensity, features, folds, random_state=0)
+    alone = design_log(quality, np.full_like(propensity, NAN), features, folds, random_state=0)
+    assert found.unsupported.tolist() == [0, 0, 0]
+    np.testing.assert_array_equal(found.support, alone.support)
+    np.testing.assert_array_equal(found.propensity, propensity)
+
+
+@pytest.mark.parametrize("n_twice", [0, 5])
+def test_where_one_tier_answers_a_sure_one_leaves_the_others_no_chance(n_twice: int) -> None:
+    # No policy with chance, and nothing in the features by which it chose: the estimate alone would see support everywhere. A few prompts
+    # that came twice, and went elsewhere the second time, are no shadow traffic.
+    rng = np.random.default_rng(0)
+    tried = rng.random(1200) < 0.5
+    tried = np.column_stack([tried, ~tried])
+    tried[:n_twice] = True
+    quality = np.where(tried, rng.integers(0, 2, tried.shape), NAN)
+    features, folds = rng.normal(size=(1200, 2)), np.arange(1200) % 5
+    found = design_log(quality, np.where(tried, 1.0, NAN), features, folds, random_state=0)
+    np.testing.assert_array_equal(found.support == 0, ~tried)
+    assert (design_log(quality, np.full_like(quality, NAN), features, folds, random_state=0).unsupported == 0).all()
+
+
 def test_a_tier_that_was_never_tried_at_all_stops_nothing() -> None:
     log = draw(600)
     quality = np.where(np.arange(3) == 1, NAN, log.quality)
