@@ -95,13 +95,13 @@ class Population:
         )
 
     def judge(self, log: Log, rows: NDArray[np.intp], *, estimated: bool, random_state: int) -> OffPolicyEvaluation:
-        """Evaluate on a log as the workflow does, with its propensities or without."""
+        """Evaluate on a log as the workflow does, with its propensities or without; raises TrafficError where it can't tell of the router."""
         fields = dataclasses.fields(self.prediction)
         prediction = Prediction(*(getattr(self.prediction, field.name)[rows] for field in fields))
         seen = dataclasses.replace(log, propensity=None) if estimated else log
         choice = self.choice[rows]
         evidence = gather_evidence(seen, self.tiers, prediction, choice, level=LEVEL, random_state=random_state)
-        return judge_policies(evidence, choice, setting="default")
+        return judge_policies(evidence, choice, setting="default").require_router()
 
 
 def random_policy(rng: np.random.Generator, seen: Observations, n_tiers: int) -> NDArray[np.float64]:

@@ -143,6 +143,39 @@ def test_a_log_is_judged_off_policy(fitted: Fitted) -> None:
     assert "Doubly robust" in run("-q", "evaluate", fitted.router, fitted.log, "--off-policy").stdout
 
 
+def test_the_setting_that_is_asked_for_is_judged_off_policy(fitted: Fitted) -> None:
+    asked = ("--policy", "bar", "--threshold", 0, "--ignore-novelty")
+    done = run("-q", "evaluate", fitted.router, fitted.log, "--off-policy", *asked, "--json")
+    found = json.loads(done.stdout)
+    assert found["setting"] == "policy bar, knob 0, ignore_novelty=True"
+    assert found["share"] == [1, 0, 0]
+
+
+def test_a_setting_is_no_matter_of_traffic_that_every_tier_answered(fitted: Fitted) -> None:
+    done = run("evaluate", fitted.router, fitted.log, "--threshold", 0.5)
+    assert done.exit_code == 2
+    assert "are for --off-policy" in done.stderr
+
+
+def test_a_log_that_cannot_answer_for_the_router_fails_and_tells_what_it_knows(fitted: Fitted, tmp_path: Path) -> None:
+    one = simulate(200, random_state=2).filter(pl.col("model") == "gpt-4.1-mini").with_columns(propensity=pl.lit(1.0))
+    one.write_parquet(tmp_path / "one.parquet")
+    done = run("-q", "evaluate", fitted.router, tmp_path / "one.parquet", "--off-policy", "--json")
+    assert done.exit_code == 1
+    assert "Error: This log can't answer for the router" in done.stderr
+    found = json.loads(done.stdout)
+    assert found["router"]["quality"] is None
+    assert [c["quality"] is None for c in found["constants"]] == [True, False, True]
+    forced = run("-q", "evaluate", fitted.router, tmp_path / "one.parquet", "--off-policy", "--allow", "mini")
+    assert forced.exit_code == 0, forced.output
+
+
+def test_a_ceiling_of_nothing_is_a_ceiling(fitted: Fitted) -> None:
+    done = run("route", fitted.router, "Hello", "--max-cost-usd", 0)
+    assert done.exit_code == 1
+    assert done.stderr.count("the ceiling is") == 3
+
+
 def test_an_exploration_plan_keeps_its_budget(fitted: Fitted) -> None:
     done = run("-q", "explore", fitted.router, fitted.log, "--budget-usd", 1, "--prompts", 1000, "--json")
     assert done.exit_code == 0, done.output

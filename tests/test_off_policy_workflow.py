@@ -110,12 +110,53 @@ def test_complete_traffic_needs_no_estimate(router: Router, tmp_path: Path, whol
 
 
 @pytest.mark.parametrize("propensity", [1.0, None])
-def test_a_log_of_one_tier_is_refused(
+def test_a_log_of_one_tier_answers_for_that_tier_alone(
     router: Router, tmp_path: Path, whole: pl.DataFrame, propensity: float | None
 ) -> None:
     one = whole.filter(pl.col("model") == MODELS[0]).with_columns(propensity=pl.lit(propensity, pl.Float64))
-    with pytest.raises(TrafficError, match=r"can't answer for the router .*never tried \((mini, )?full\)"):
+    found = judge(router, tmp_path, one)
+    nano, mini, full = found.constants
+    assert nano.quality is not None
+    assert nano.quality.doubly_robust.value == pytest.approx(one["quality"].mean(), abs=1e-3)
+    assert (mini.quality, full.quality, found.router.quality, found.gain) == (None, None, None, None)
+    text = " ".join(found.to_text().split())
+    assert text.startswith("This log can't answer for the router (policy ")
+    assert "It can answer for always nano." in text
+    assert "can't answer for always full: the policy uses tiers that were never tried (full)" in text
+    with pytest.raises(TrafficError, match=r"can't answer for the router .*never tried \((mini, )?full\).*--policy"):
+        found.require_router()
+    json.dumps(found.to_dict(), allow_nan=False)
+    # A setting that takes that tier only is answered for.
+    assert judge(router, tmp_path, one, **CHEAPEST).router.quality == nano.quality
+
+
+def test_a_log_with_one_judged_answer_says_so(router: Router, tmp_path: Path, log: pl.DataFrame) -> None:
+    first = pl.int_range(N) == 0
+    one = log.with_columns(pl.when(first).then("quality"), pl.when(~first).then("propensity"))
+    with pytest.raises(TrafficError, match=r"One prompt .* judged answer: 1 of 1,200 rows"):
         judge(router, tmp_path, one)
+
+
+def test_one_session_is_not_enough_to_estimate_the_logging_policy(
+    router: Router, tmp_path: Path, log: pl.DataFrame
+) -> None:
+    with pytest.raises(TrafficError, match="belong to one session, and no propensities"):
+        judge(router, tmp_path, log.head(20).drop("propensity").with_columns(session_id=pl.lit("s")))
+
+
+def test_intervals_end_where_a_quality_must(router: Router, tmp_path: Path, log: pl.DataFrame) -> None:
+    found = judge(router, tmp_path, log.with_columns(quality=pl.lit(1.0)), max_weight=2)
+    for policy in (found.router, *found.constants):
+        assert policy.quality is not None
+        ends = [(e.low, e.high) for e in (policy.quality.doubly_robust, policy.quality.snips, policy.quality.ips)]
+        assert all(0 <= low <= high <= 1 for low, high in ends)
+        assert ends[-1][1] == 1  # widened for what was clipped, that of IPS reached beyond
+    assert "a quality lies between 0 and 1" in " ".join(found.to_text().split())
+
+
+def test_the_setting_says_what_was_asked_for(router: Router, tmp_path: Path, log: pl.DataFrame) -> None:
+    found = judge(router, tmp_path, log, policy="bar", threshold=0.0, forbidden=["full", "mini"], ignore_novelty=True)
+    assert found.setting == "policy bar, knob 0, forbidden=full+mini, ignore_novelty=True"
 
 
 def test_it_says_which_tier_the_log_can_not_answer_for(router: Router, tmp_path: Path, log: pl.DataFrame) -> None:

@@ -32,6 +32,7 @@ from router_ml.traffic.observations import Observations
 from router_ml.traffic.sample import sample_ladder, simulate
 from router_ml.workflow import Embedded, FitOptions, Trained
 from router_ml.workflow.promises import _bound, can_test_exactly, certified_default, held_for_promises, promise
+from router_ml.workflow.training import _design
 
 N = 900
 
@@ -356,6 +357,16 @@ def test_no_pseudo_loss_exceeds_the_bound(both: bool) -> None:
     outcome = pseudo_outcomes(observed, chance, rng.integers(0, 2, (500, 2)).astype(float))
     largest = (outcome[:, 1] - outcome[:, 0]).max()
     assert largest == pytest.approx(_bound(observed, design))
+
+
+def test_propensities_for_a_part_are_not_passed_over_in_silence(caplog: pytest.LogCaptureFixture) -> None:
+    observations, embedded = log_of(np.random.default_rng(0), 300)
+    part = np.where(np.arange(300)[:, None] < 7, np.nan, observations.propensity)
+    for propensity, says in ((observations.propensity, 0), (part, 1), (np.full_like(part, np.nan), 0)):
+        caplog.clear()
+        design = _design(dataclasses.replace(observations, propensity=propensity), embedded, options())
+        assert caplog.text.count("7 of 300 judged answers have no propensity") == says
+        assert design.is_estimated is (propensity is not observations.propensity)
 
 
 def test_nothing_is_promised_of_tiers_that_nobody_tried_on_such_prompts() -> None:

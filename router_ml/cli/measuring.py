@@ -6,7 +6,7 @@ import dataclasses
 import json
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import click
 
@@ -16,6 +16,8 @@ from router_ml.cli.options import (
     MAX_REJECTS,
     SEED,
     TRAFFIC,
+    decision_options,
+    given,
     load_router,
     not_an_input,
     train_extra,
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 @click.option(
     "--resamples", default=1000, show_default=True, type=click.IntRange(min=10), help="Resamples of the bootstrap."
 )
+@decision_options
 @MAX_REJECTS
 @SEED
 @JSON
@@ -50,13 +53,23 @@ def evaluate(
     max_rejects: float,
     seed: int,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Measure ARTIFACT on TRAFFIC that it wasn't fitted on: that every tier answered, or, with --off-policy, a log as it comes.
 
     \b
     router-ml evaluate router.onnx held-out.parquet --report report.html
-    router-ml evaluate router.onnx logs/*.parquet --off-policy
+    router-ml evaluate router.onnx logs/*.parquet --off-policy --threshold 0.7
+
+    The options of a decision (--policy to --ignore-novelty) are for --off-policy, and say which setting to judge; without it, all are.
+    Where the log can't answer for the router, exit code 1, but what it tells of single tiers is printed.
     """
+    options = given(options)
+    if options and not off_policy:
+        raise click.UsageError(
+            "The options of a decision (--policy, --threshold, --lam, --max-loss, ...) are for --off-policy; traffic that every tier "
+            "answered tells of all settings. Leave them out."
+        )
     if off_policy and report is not None:
         raise click.UsageError("--report is for traffic that every tier answered; leave it out with --off-policy.")
     with train_extra("evaluate"):
@@ -66,9 +79,10 @@ def evaluate(
         router = load_router(artifact)
         if off_policy:
             found = workflow.evaluate_off_policy(
-                router, traffic, random_state=seed, max_rejects=max_rejects, max_weight=max_weight
+                router, traffic, random_state=seed, max_rejects=max_rejects, max_weight=max_weight, **options
             )
             click.echo(json.dumps(found.to_dict()) if as_json else found.to_text())
+            found.require_router()
             return
         evaluation = workflow.evaluate_router(
             router, traffic, random_state=seed, max_rejects=max_rejects, n_resamples=resamples

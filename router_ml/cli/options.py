@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -56,6 +56,54 @@ MAX_REJECTS = click.option(
 SEED = click.option(
     "--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of all that is random."
 )
+
+
+_LIMIT = click.FloatRange(0, 1, min_open=True, max_open=True)
+
+
+def decision_options(command: Callable[..., None]) -> Callable[..., None]:
+    """What may be asked of a decision, as options of a command."""
+    options = (
+        click.option(
+            "--policy", type=click.Choice(["bar", "value", "reference"]), help="Without it, the artifact's default."
+        ),
+        click.option(
+            "--threshold", type=click.FloatRange(0, 1), help="For the policy bar; without it, the artifact's own."
+        ),
+        click.option(
+            "--lam",
+            type=click.FloatRange(min=0),
+            help="For the policy value: the quality that one US dollar is worth; without it, the artifact's own.",
+        ),
+        click.option("--max-loss", type=_LIMIT, help="A promise of the artifact: quality below the reference tier's."),
+        click.option("--max-violation", type=_LIMIT, help="A promise of the artifact: share of answers under the bar."),
+        click.option("--delta", type=_LIMIT, help="The chance that the promise fails; without it 0.05."),
+        click.option("--in-slice", help="The slice that the promise is for, such as category=law."),
+        click.option(
+            "--allow", "allowed", multiple=True, help="A tier that may be chosen; several times. Without it, all."
+        ),
+        click.option("--forbid", "forbidden", multiple=True, help="A tier that may not be chosen; several times."),
+        click.option(
+            "--require",
+            "requires",
+            multiple=True,
+            help="What the tier has to support (tools, vision, json_schema); several times.",
+        ),
+        click.option(
+            "--output-tokens", type=click.IntRange(min=1), help="The most tokens of the answer, beside the prompt."
+        ),
+        click.option("--max-cost-usd", type=click.FloatRange(min=0), help="The most that the call may cost."),
+        click.option("--ignore-novelty", is_flag=True, help="By the policy, also where a query is unlike the traffic."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that were given."""
+    # A threshold of 0 equals False and is an option all the same.
+    return {name: v for name, v in options.items() if v is not None and v is not False and v != ()}
 
 
 def load_router(artifact: Path) -> Router:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,8 @@ import click
 from router_ml.cli.options import (
     ARTIFACT,
     JSON,
+    decision_options,
+    given,
     load_router,
 )
 
@@ -20,52 +22,11 @@ if TYPE_CHECKING:
     from router_ml.core.decision import Decision
     from router_ml.core.request import Options
 
-_LIMIT = click.FloatRange(0, 1, min_open=True, max_open=True)
-
-
-def _decision_options(command: Callable[..., None]) -> Callable[..., None]:
-    """What may be asked of a decision, as options of a command."""
-    options = (
-        click.option(
-            "--policy", type=click.Choice(["bar", "value", "reference"]), help="Without it, the artifact's default."
-        ),
-        click.option(
-            "--threshold", type=click.FloatRange(0, 1), help="For the policy bar; without it, the artifact's own."
-        ),
-        click.option(
-            "--lam",
-            type=click.FloatRange(min=0),
-            help="For the policy value: the quality that one US dollar is worth; without it, the artifact's own.",
-        ),
-        click.option("--max-loss", type=_LIMIT, help="A promise of the artifact: quality below the reference tier's."),
-        click.option("--max-violation", type=_LIMIT, help="A promise of the artifact: share of answers under the bar."),
-        click.option("--delta", type=_LIMIT, help="The chance that the promise fails; without it 0.05."),
-        click.option("--in-slice", help="The slice that the promise is for, such as category=law."),
-        click.option(
-            "--allow", "allowed", multiple=True, help="A tier that may be chosen; several times. Without it, all."
-        ),
-        click.option("--forbid", "forbidden", multiple=True, help="A tier that may not be chosen; several times."),
-        click.option(
-            "--require",
-            "requires",
-            multiple=True,
-            help="What the tier has to support (tools, vision, json_schema); several times.",
-        ),
-        click.option(
-            "--output-tokens", type=click.IntRange(min=1), help="The most tokens of the answer, beside the prompt."
-        ),
-        click.option("--max-cost-usd", type=click.FloatRange(min=0), help="The most that the call may cost."),
-        click.option("--ignore-novelty", is_flag=True, help="By the policy, also where a query is unlike the traffic."),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
-
 
 @click.command()
 @ARTIFACT
 @click.argument("prompt", required=False)
-@_decision_options
+@decision_options
 @JSON
 def route(artifact: Path, prompt: str | None, as_json: bool, **options: Any) -> None:
     """Route PROMPT, or, with -, the JSON lines on stdin: each a string, a list of chat messages, or an object with 'prompt' or 'messages'.
@@ -76,7 +37,7 @@ def route(artifact: Path, prompt: str | None, as_json: bool, **options: Any) -> 
     router-ml route router.onnx "What is the capital of Peru?"
     router-ml route router.onnx - < prompts.jsonl
     """
-    options = _given(options)
+    options = given(options)
     router = load_router(artifact)
     if prompt is not None and prompt != "-":
         decision = router.route(prompt, **options)
@@ -97,7 +58,7 @@ def route(artifact: Path, prompt: str | None, as_json: bool, **options: Any) -> 
 @click.command()
 @ARTIFACT
 @click.argument("prompt")
-@_decision_options
+@decision_options
 @JSON
 def explain(artifact: Path, prompt: str, as_json: bool, **options: Any) -> None:
     """Say why PROMPT, or with - the first JSON line on stdin, goes where it goes: what is expected of each tier, and which may take it.
@@ -105,7 +66,7 @@ def explain(artifact: Path, prompt: str, as_json: bool, **options: Any) -> None:
     \b
     router-ml explain router.onnx "What is the capital of Peru?" --max-cost-usd 0.001
     """
-    options = _given(options)
+    options = given(options)
     query: Any = prompt
     if prompt == "-":
         first = next(_queries(sys.stdin.buffer), None)
@@ -157,11 +118,6 @@ def inspect(artifact: Path, as_json: bool) -> None:
     click.echo(f"acceptance of answers: {'learned' if content.acceptance else 'not learned (fit --cascade)'}")
     for key, value in metadata["provenance"].items():
         click.echo(f"{key}: {value}")
-
-
-def _given(options: dict[str, Any]) -> dict[str, Any]:
-    """The options that were given."""
-    return {name: value for name, value in options.items() if value is not None and value is not False and value != ()}
 
 
 def _decision(decision: Decision) -> dict[str, Any]:

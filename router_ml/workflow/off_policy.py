@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
@@ -96,8 +96,10 @@ def evaluate_off_policy(
     Raises
     ------
     TrafficError
-        If no tier's answer is judged, propensities are given for a part only, every tier answered every prompt (then
-        nothing has to be estimated: `evaluate_router`), or the log can't answer for the router; the message says why.
+        If no tier's answer is judged, or on one prompt only, propensities are given for a part only, every tier answered every
+        prompt (then nothing has to be estimated: `evaluate_router`), or the log can answer neither for the router nor for any
+        single tier; the message says why. Where it can for a single tier, the evaluation holds that, and its `refusal` says why
+        there is none of the router.
 
     Notes
     -----
@@ -130,7 +132,7 @@ def evaluate_off_policy(
     return judge_policies(
         evidence,
         choice,
-        setting=f"policy {decisions[0].policy}, knob {decisions[0].knob:.4g}",
+        setting=_setting(decisions[0], options),
         notes=_notes(router, paths, read, log),
     )
 
@@ -168,6 +170,11 @@ def arrange_log(traffic: pl.DataFrame, ladder: Ladder) -> Log:
         wide(seen.cost_usd),
         None if propensity is None else wide(propensity),
     )
+    if len(log.prompt) < 2:
+        raise TrafficError(
+            f"One prompt of the log holds a judged answer: {judged.height:,} of {traffic.height:,} rows have a quality. Two prompts are needed "
+            "at least, and hundreds for an interval worth quoting; judge more answers (router-ml judge) or bring more of the log."
+        )
     if log.tried.all():
         raise TrafficError(
             f"Every tier answered each of the {len(log.prompt):,} prompts, so nothing has to be estimated: evaluate the router "
@@ -248,6 +255,11 @@ def _estimated_policy(log: Log, features: NDArray[np.float64], *, random_state: 
     """The chance of each tier for each prompt, [n, T], cross-fitted; prompts of one text or session share a fold."""
     tiers = log.quality.shape[1]
     groups = connected_groups(log.prompt, log.session_id.astype(np.str_))
+    if len(np.unique(groups)) < 2:
+        raise TrafficError(
+            f"The log's {len(log.prompt):,} prompts have nearly the same text or belong to one session, and no propensities, which can't be "
+            "estimated from that. Log them, or bring more sessions."
+        )
     folds = group_folds(groups, n_folds=min(_FOLDS, len(np.unique(groups))), random_state=random_state)
     tried = log.tried
     if (tried.sum(axis=1) <= 1).all():
@@ -275,6 +287,16 @@ def _given_propensity(seen: Observations) -> NDArray[np.float64] | None:
             "(if they were logged at another time), or drop the column, and the logging policy is estimated."
         )
     return seen.propensity
+
+
+def _setting(decision: Decision, options: Options) -> str:
+    """The policy and knob of a decision, and what else was asked for."""
+    asked = [f"policy {decision.policy}", f"knob {decision.knob:.4g}"]
+    for name, value in options.items():
+        if name not in ("policy", "threshold", "lam") and value is not None and value is not False:
+            several = isinstance(value, Collection) and not isinstance(value, str)
+            asked.append(f"{name}={'+'.join(sorted(value)) if several else value}")
+    return ", ".join(asked)
 
 
 def _tiers(router: Router, decisions: Sequence[Decision]) -> NDArray[np.intp]:

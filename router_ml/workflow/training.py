@@ -214,6 +214,15 @@ def train(
 
 def _design(observations: Observations, embedded: Embedded, options: FitOptions) -> LogDesign:
     features = embedded.inputs.features
+    judged = ~np.isnan(observations.quality)
+    n_judged, lacking = int(judged.sum()), int(np.isnan(observations.propensity[judged]).sum())
+    if 0 < lacking < n_judged and not observations.complete.all():
+        logger.warning(
+            "%s of %s judged answers have no propensity, so that those of the others aren't used either, and the logging policy is "
+            "estimated. Give it for all of them, or drop the rows without.",
+            f"{lacking:,}",
+            f"{n_judged:,}",
+        )
     return design_log(
         observations.quality,
         observations.propensity,

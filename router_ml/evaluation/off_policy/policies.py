@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from router_ml.errors import InputError, TrafficError
+from router_ml.errors import InputError
 from router_ml.evaluation.inputs import FloatArray
 from router_ml.evaluation.off_policy.diagnostics import check_overlap
 from router_ml.evaluation.off_policy.direct import direct
@@ -19,6 +19,9 @@ from router_ml.evaluation.off_policy.report import ROUTER, Estimates, Gain, OffP
 from router_ml.evaluation.off_policy.snips import snips
 
 __all__ = ["Evidence", "judge_policies"]
+
+_QUALITY, _COST = (0.0, 1.0), (0.0, float("inf"))
+"""Where the mean of either lies, whatever the policy."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,6 +87,11 @@ class Evidence:
             What to call the policy.
         choice : array [n] of int
             Its tier for each prompt.
+
+        Notes
+        -----
+        Weighted estimates of a quality and their intervals may leave [0, 1], those of a cost fall below 0. The intervals are cut there
+        (:meth:`Estimate.within`), which no coverage is lost by; the values are left as they are, since only those are unbiased.
         """
         pi = self._one_hot(choice)
         behaviour = None if self.logging_policy is None else _wider(self.logging_policy, 0.0)
@@ -93,12 +101,14 @@ class Evidence:
             return PolicyValue(name, overlap, None, None)
         quality, cost_usd = (
             Estimates(
-                doubly_robust=doubly_robust(logged, pi, expected, max_weight=self.max_weight, level=self.level),
-                snips=snips(logged, pi, max_weight=self.max_weight, level=self.level),
-                ips=ips(logged, pi, max_weight=self.max_weight, level=self.level),
-                direct=direct(logged, pi, expected, level=self.level),
+                doubly_robust=doubly_robust(logged, pi, expected, max_weight=self.max_weight, level=self.level).within(
+                    *ends
+                ),
+                snips=snips(logged, pi, max_weight=self.max_weight, level=self.level).within(*ends),
+                ips=ips(logged, pi, max_weight=self.max_weight, level=self.level).within(*ends),
+                direct=direct(logged, pi, expected, level=self.level).within(*ends),
             )
-            for logged, expected in zip(log, self._expected(), strict=True)
+            for logged, expected, ends in zip(log, self._expected(), (_QUALITY, _COST), strict=True)
         )
         return PolicyValue(name, overlap, quality, cost_usd)
 
@@ -109,7 +119,7 @@ class Evidence:
         """
         pairs = zip(self._influences(choice), self._influences(against), strict=True)
         quality, cost_usd = (paired_difference(ours, theirs, level=self.level) for ours, theirs in pairs)
-        return Gain(name, quality, cost_usd)
+        return Gain(name, quality.within(-1.0, 1.0), cost_usd)
 
     def _influences(self, choice: NDArray[np.intp]) -> list[Influence]:
         pi = self._one_hot(choice)
@@ -155,27 +165,27 @@ def judge_policies(
     notes : tuple of str
         What the figures rest on.
 
+    Returns
+    -------
+    OffPolicyEvaluation
+        Without figures for the router where the log can answer for some single tier only; its `refusal` says why.
+
     Raises
     ------
     TrafficError
-        The log can't answer for the router; the message says why.
+        The log can answer neither for the router nor for any single tier; the message says why.
     """
     n, tiers = len(choice), len(evidence.tiers)
     router = evidence.value(ROUTER, choice)
-    if not router.overlap.answerable:
-        raise TrafficError(
-            f"This log can't answer for the router ({setting}): {'; '.join(router.overlap.problems)}. Log with exploration "
-            "(router-ml explore says how much and where), judge a setting nearer to what was logged, or replay prompts."
-        )
     constants = tuple(
         evidence.value(f"always {name}", np.full(n, t, dtype=np.intp)) for t, name in enumerate(evidence.tiers)
     )
     known = {t: c.quality.doubly_robust.value for t, c in enumerate(constants) if c.quality is not None}
     gain = None
-    if known:
+    if known and router.quality is not None:
         best = max(known, key=known.__getitem__)
         gain = evidence.gain(choice, constants[best].name, np.full(n, best, dtype=np.intp))
-    return OffPolicyEvaluation(
+    found = OffPolicyEvaluation(
         tiers=evidence.tiers,
         setting=setting,
         share=tuple((np.bincount(choice, minlength=tiers) / n).tolist()),
@@ -187,6 +197,7 @@ def judge_policies(
         gain=gain,
         notes=notes,
     )
+    return found if known else found.require_router()
 
 
 def _wider(table: FloatArray, value: float) -> FloatArray:

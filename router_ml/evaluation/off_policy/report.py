@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
+from router_ml.errors import TrafficError
 from router_ml.evaluation.off_policy.diagnostics import MAX_UNSUPPORTED, MIN_EFFECTIVE_N, Overlap
 from router_ml.evaluation.off_policy.intervals import Estimate
 from router_ml.evaluation.report import table_text, wrapped
@@ -77,10 +78,11 @@ class OffPolicyEvaluation:
     propensities : str
         ``"logged"`` or ``"estimated"``.
     router : PolicyValue
+        Without figures where the log can't answer for it (`refusal`).
     constants : tuple of T PolicyValue
         Always the same tier.
     gain : Gain or None
-        Against the constant policy of the best estimated quality; None where the log can't answer for any.
+        Against the constant policy of the best estimated quality; None where the log can't answer for any, or not for the router.
     notes : tuple of str
         What these figures rest on.
     """
@@ -97,8 +99,28 @@ class OffPolicyEvaluation:
     notes: tuple[str, ...]
 
     @property
+    def refusal(self) -> str | None:
+        """Why the log can't answer for the router, and what to do; None where it can."""
+        if self.router.overlap.answerable:
+            return None
+        return (
+            f"This log can't answer for the router ({self.setting}): {'; '.join(self.router.overlap.problems)}. Log with exploration "
+            "(router-ml explore says how much and where), judge a setting nearer to what was logged (evaluate --off-policy takes a "
+            "decision's options, such as --threshold, --lam or --policy reference), or replay prompts."
+        )
+
+    def require_router(self) -> Self:
+        """Itself, where the log can answer for the router; raises TrafficError where it can't."""
+        if self.refusal is not None:
+            raise TrafficError(self.refusal)
+        return self
+
+    @property
     def headline(self) -> str:
         """The finding in a sentence or two."""
+        if self.refusal is not None:
+            known = [c.name for c in self.constants if c.overlap.answerable]
+            return f"{self.refusal} It can answer for {', '.join(known) if known else 'no single tier either'}."
         quality, cost = _quoted(self.router)
         value = (
             f"quality {_number(quality.value)} ({self._interval(quality, _number)}) at "
@@ -165,7 +187,8 @@ class OffPolicyEvaluation:
         calls = ", ".join(f"{name} {100 * part:.0f} %" for name, part in zip(self.tiers, self.share, strict=True))
         note = (
             f"Doubly robust, over {self.n_prompts:,} logged prompts. The router: {self.setting}; its calls: {calls}. The "
-            "difference is paired by prompt, so that it is known better than its two sides."
+            "difference is paired by prompt, so that it is known better than its two sides. Intervals end where the truth must: a "
+            "quality lies between 0 and 1. The estimates themselves, right on average, may lie outside."
         )
         columns = ("policy", "quality", interval, _PER_1000, interval)
         return Table("What each policy would have had", columns, tuple(rows), note=note)

@@ -25,6 +25,14 @@ def test_sums_of_units_by_hand():
     assert found.standard_error == pytest.approx(1.0)
 
 
+def test_an_interval_is_cut_where_the_truth_must_lie_and_the_value_is_not():
+    found = estimate_mean(np.array([0.9, 1.3, 1.0, 0.9]), level=0.95)
+    cut = found.within(0.0, 1.0)
+    assert (cut.low, cut.high, cut.value) == (found.low, 1.0, found.value)
+    assert found.high > found.value > 1
+    assert (found.within(0.0, 0.1).low, found.within(0.0, 0.1).high) == (0.1, 0.1)
+
+
 def test_units_of_one_row_change_nothing():
     values = np.random.default_rng(0).random(50)
     assert estimate_mean(values, level=0.9, unit=np.arange(50)[::-1].copy()) == estimate_mean(values, level=0.9)

@@ -94,7 +94,29 @@ def test_the_best_single_tier_is_compared_with(draw_log):
 def test_a_router_that_the_log_has_not_seen_is_refused_with_the_reason(draw_log):
     world = draw_log(np.random.default_rng(5), 800, 1e-9)
     with pytest.raises(TrafficError, match=r"can't answer for the router \(planted\): .*never tried \(large\)"):
+        judge_policies(evidence_of(world), world.pi.argmax(axis=1), setting="planted").require_router()
+
+
+def test_a_log_that_can_answer_for_nothing_is_refused(draw_log):
+    world = draw_log(np.random.default_rng(5), 30, 0.6)
+    with pytest.raises(TrafficError, match=r"can't answer for the router \(planted\): .*at least 50 will do"):
         judge_policies(evidence_of(world), world.pi.argmax(axis=1), setting="planted")
+
+
+def test_no_interval_leaves_the_range_of_what_it_is_of(draw_log):
+    # All answers are good and few are the policy's: the plain intervals reach beyond 1.
+    world = draw_log(np.random.default_rng(6), 400, 0.4)
+    logged = Logged(world.logged.action, np.ones(400), world.logged.propensity)
+    world = world._replace(logged=logged)
+    choice = world.pi.argmax(axis=1)
+    plain = doubly_robust(logged, world.pi, world.right)
+    evidence = evidence_of(world)
+    found = evidence.value("router", choice).quality
+    assert plain.high > found.doubly_robust.high == 1
+    assert (found.doubly_robust.value, found.doubly_robust.low) == (plain.value, plain.low)
+    assert found.ips.high == 1
+    gain = evidence.gain(choice, "always large", np.full(400, 2)).quality
+    assert -1 <= gain.low <= gain.high <= 1
 
 
 def test_tables_must_fit(draw_log):
