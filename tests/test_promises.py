@@ -356,7 +356,17 @@ def test_no_pseudo_loss_exceeds_the_bound(both: bool) -> None:
     design = LogDesign(chance, ones, is_complete=False, is_estimated=False, effective_n=ones[0], support=ones)
     outcome = pseudo_outcomes(observed, chance, rng.integers(0, 2, (500, 2)).astype(float))
     largest = (outcome[:, 1] - outcome[:, 0]).max()
-    assert largest == pytest.approx(_bound(observed, design))
+    assert largest == pytest.approx(_bound(observed, design, 1))
+
+
+@pytest.mark.parametrize(("reference", "bound"), [(2, 4), (0, 6), (1, 6)])
+def test_a_sure_reference_tier_adds_nothing_to_the_bound(reference: int, bound: float) -> None:
+    # The others are asked beside it with chances of 1/3 and 1/4: between those two a loss may reach 3 + 4 - 1.
+    chance = np.tile([1 / 3, 1 / 4, 1.0], (50, 1))
+    design = LogDesign(chance, chance, is_complete=False, is_estimated=False, effective_n=chance[0], support=chance)
+    rng = np.random.default_rng(0)
+    observed = np.where(rng.random((50, 3)) < 0.7, rng.integers(0, 2, (50, 3)), np.nan)
+    assert _bound(observed, design, reference) == pytest.approx(bound)
 
 
 def test_propensities_for_a_part_are_not_passed_over_in_silence(caplog: pytest.LogCaptureFixture) -> None:

@@ -294,8 +294,9 @@ def _setting(decision: Decision, options: Options) -> str:
     asked = [f"policy {decision.policy}", f"knob {decision.knob:.4g}"]
     for name, value in options.items():
         if name not in ("policy", "threshold", "lam") and value is not None and value is not False:
-            several = isinstance(value, Collection) and not isinstance(value, str)
-            asked.append(f"{name}={'+'.join(sorted(value)) if several else value}")
+            if isinstance(value, Collection) and not isinstance(value, str):
+                value = "+".join(sorted(value))
+            asked.append(f"{name}={value}")
     return ", ".join(asked)
 
 

@@ -115,7 +115,7 @@ def promise(
     if not design.is_complete:
         quality = _completed(seen.quality, design, said.quality)
         met = _completed(met, design, said.p_meets)
-        cost, bound = expected_cost, _bound(seen.quality, design)
+        cost, bound = expected_cost, _bound(seen.quality, design, reference)
     unit, supported = connected_groups(seen.prompt, seen.session_id), _supported(seen.quality, design)
     policy = "value" if default.policy == "reference" else default.policy
     calibration = CalibrationSet(
@@ -196,17 +196,19 @@ def _supported(observed: NDArray[np.float64], design: LogDesign) -> NDArray[np.b
     return np.asarray(design.support >= design.support[seen].min())
 
 
-def _bound(observed: NDArray[np.float64], design: LogDesign) -> float:
-    """The largest loss that pseudo-outcomes can make: one over the smallest propensity for each answer to a prompt.
+def _bound(observed: NDArray[np.float64], design: LogDesign, reference: int) -> float:
+    """The largest loss that pseudo-outcomes can make, against the reference tier.
 
-    Where propensities were logged, those of answers that weren't given aren't known: none of them is taken to be smaller.
+    A tier's pseudo-outcome lies within 1 - w and w, where w is one over its smallest propensity, and within 0 and 1 on prompts that it
+    didn't answer. Where propensities were logged, those of answers that weren't given aren't known: none of them is taken to be smaller.
     """
     tried = ~np.isnan(observed)
-    chance = design.propensity[tried & _supported(observed, design)]
-    if not chance.size:
-        return 1.0
-    several = tried.sum(axis=1).max() > 1
-    return float(2 / chance.min() - 1 if several else 1 / chance.min())
+    counted = tried & _supported(observed, design)
+    largest = (1 / np.where(counted, design.propensity, 1.0)).max(axis=0)
+    if tried.sum(axis=1).max() <= 1:
+        return float(largest.max())
+    # Both may have answered; the reference tier is often sure to (shadow traffic), and then adds nothing.
+    return float(largest[reference] + np.delete(largest, reference).max() - 1)
 
 
 def _notes(
