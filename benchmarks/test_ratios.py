@@ -12,8 +12,8 @@ import tokenizers
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from router_ml.core.artifact import read_artifact
-from router_ml.core.bench import prompt_of
 from router_ml.core.router import Router
+from router_ml.core.stretches import prompt_of
 from router_ml.core.text import bounded
 from router_ml.traffic.sample import sample_ladder, simulate
 from router_ml.workflow import FitOptions, fit

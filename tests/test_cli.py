@@ -286,6 +286,22 @@ def foreign(path: Path) -> bytes:
     return model.SerializeToString()
 
 
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"", b" \n"])
+def test_bench_refuses_a_file_that_is_no_text(content: bytes, path300: Path300, tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_bytes(content)
+    check_refused(run("-q", "bench", path300.router, "--prompts", tmp_path / "prompts.txt"), "prompts.txt")
+
+
+def test_bench_bounds_its_threads(path300: Path300) -> None:
+    check_refused(run("bench", path300.router, "--threads", 1_000_000), "--threads")
+
+
+def test_bench_prints_json_alone_on_stdout(path300: Path300) -> None:
+    result = run("bench", path300.router, "--calls", 10, "--threads", 20, "--json")
+    assert json.loads(result.stdout)["latencies"][-1]["n_calls"] == 10
+    assert "bench" in result.stderr
+
+
 @pytest.mark.parametrize("command", ["route", "inspect", "evaluate"])
 @pytest.mark.parametrize(
     ("damage", "says"),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
+import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -23,9 +25,6 @@ from router_ml.cli.options import (
     train_extra,
 )
 from router_ml.files import replacing
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.command()
@@ -218,22 +217,45 @@ def export(
 @click.command()
 @ARTIFACT
 @click.option(
-    "--prompts", type=click.File(encoding="utf-8"), help="Text to build the prompts of; without it, plain English."
+    "--prompts",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Text file (UTF-8) to cut the prompts from, each asked once; without it, plain English, over and over.",
 )
 @click.option(
-    "--threads", default=1, show_default=True, type=click.IntRange(min=1), help="Measure so many threads at once, too."
+    "--threads",
+    default=1,
+    show_default=True,
+    type=click.IntRange(min=1, max=256),
+    help="Measure so many threads at once, too.",
 )
 @click.option(
     "--calls", default=2000, show_default=True, type=click.IntRange(min=10), help="Calls behind each percentile."
 )
+@click.option(
+    "--seconds",
+    default=10.0,
+    show_default=True,
+    type=click.FloatRange(min=0, min_open=True),
+    help="Calls of one length end then, if there were fewer.",
+)
 @JSON
-def bench(artifact: Path, prompts: TextIO | None, threads: int, calls: int, as_json: bool) -> None:
+@click.pass_obj
+def bench(
+    progress: bool, artifact: Path, prompts: Path | None, threads: int, calls: int, seconds: float, as_json: bool
+) -> None:
     """Measure what a decision costs on this machine: latency by prompt length, throughput by batch size.
 
     \b
-    router-ml bench router.onnx --threads 2
+    router-ml bench router.onnx --prompts prompts.txt --threads 2
     """
     from router_ml.core.bench import bench as measure
 
-    result = measure(artifact, prompts=prompts.read().split() if prompts else (), threads=threads, calls=calls)
+    # click's, since the core is used without tqdm.
+    with click.progressbar(length=1, label="bench", file=sys.stderr if progress else io.StringIO()) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.length = total
+            bar.update(done - bar.pos)
+
+        result = measure(artifact, prompts=prompts, threads=threads, calls=calls, seconds=seconds, on_progress=show)
     click.echo(json.dumps(result.to_dict()) if as_json else result.to_text())
