@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from pipelines.latency_comparison import their_timer
+from pipelines.latency_comparison import Prompts, their_timer
 from pipelines.litellm_heuristic import time_calls
 from pipelines.recipes import Embeddings
 from router_ml.core.router import Router
@@ -67,7 +67,7 @@ def measure_latency(
             timed |= _recipe_timers(encoder, embeddings, prompts)
         if heuristic_python is not None:
             theirs = stack.enter_context(their_timer(heuristic_python, _CALLS))
-            timed[HEURISTIC] = lambda: theirs(prompts)["p50_us"] / 1000
+            timed[HEURISTIC] = lambda: theirs(Prompts(TOKENS, list(prompts)))["p50_us"] / 1000
         rounds = [{name: time_it() for name, time_it in timed.items()} for _ in range(_ROUNDS)]
     p50 = {name: min(times[name] for times in rounds) for name in timed}
     embedding, search = p50.pop(_EMBED, math.nan), p50.pop(_SEARCH, math.nan)

@@ -3,7 +3,8 @@
 ``python -I litellm_heuristic.py < prompts.jsonl`` reads one JSON value a line, a prompt or ``{"prompt": ...}``, and answers each
 with ``{"p": [...], "tier": ...}``: the probability that each of LiteLLM's four tiers succeeds, cheapest first, and the
 tier that it takes at its own threshold (0 to 3). With ``--time N`` a line may also be ``{"prompts": [...]}``; the answer
-is what one decision takes over N calls that go through the prompts in turn: ``{"p50_us": ..., "p99_us": ..., ...}``.
+is what one decision takes over N calls that go through the prompts in turn: ``{"p50_us": ..., "p99_us": ..., ...}``, or
+with ``{"prompts": [...], "warm_up": [...]}`` over one call for each prompt, after one for each of the warm-up.
 
 It needs nothing but litellm (>= 1.109), so that litellm's many requirements stay out of this project's environment.
 """
@@ -16,8 +17,9 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
+from itertools import cycle, islice
 from typing import Any
 
 WARM_UP = 50
@@ -47,11 +49,16 @@ def time_calls(call: Callable[[str], object], prompts: Sequence[str], calls: int
     dict
         ``p50_us`` and ``p99_us``.
     """
-    for i in range(max(WARM_UP, len(prompts))):
-        call(prompts[i % len(prompts)])
+    before = islice(cycle(prompts), max(WARM_UP, len(prompts)))
+    return time_once(call, list(islice(cycle(prompts), calls)), before)
+
+
+def time_once(call: Callable[[str], object], prompts: Sequence[str], warm_up: Iterable[str]) -> dict[str, float]:
+    """The same over one call for each prompt, after one for each of the warm-up."""
+    for prompt in warm_up:
+        call(prompt)
     times = []
-    for i in range(calls):
-        prompt = prompts[i % len(prompts)]
+    for prompt in prompts:
         start = time.perf_counter_ns()
         call(prompt)
         times.append((time.perf_counter_ns() - start) / 1e3)
@@ -93,7 +100,11 @@ def main() -> None:
             answer: dict[str, Any] = {"p": p, "tier": prediction.required_tier - 1}
         else:
             prompts = request.get("prompts") or [request["prompt"]]
-            answer = {**time_calls(predict, prompts, options.time), "litellm": version("litellm")}
+            if "warm_up" in request:
+                times = time_once(predict, prompts, request["warm_up"])
+            else:
+                times = time_calls(predict, prompts, options.time)
+            answer = {**times, "litellm": version("litellm")}
         print(json.dumps(answer), flush=True)
 
 

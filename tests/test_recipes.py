@@ -76,7 +76,10 @@ def fake_litellm(tmp_path_factory: pytest.TempPathFactory) -> str:
         "for line in sys.stdin:\n"
         "    request = json.loads(line)\n"
         "    if timed:\n"
-        "        answer = {**script.time_calls(len, request['prompts'], 10), 'litellm': 'fake'}\n"
+        "        warm_up = request.get('warm_up')\n"
+        "        times = script.time_calls(len, request['prompts'], 10) if warm_up is None else \\\n"
+        "            script.time_once(len, request['prompts'], warm_up)\n"
+        "        answer = {**times, 'litellm': 'fake'}\n"
         "    else:\n"
         "        answer = {'p': [0.9 if len(request) < n else 0.2 for n in (5, 10, 15)] + [0.95], 'tier': 0}\n"
         "    print(json.dumps(answer), flush=True)\n"
@@ -251,31 +254,78 @@ def test_quantiles_are_numpys() -> None:
     )
 
 
+TEXT = [f"w{i}" for i in range(40_000)]
+"""A text in which no word comes twice."""
+
+
+@pytest.mark.parametrize(
+    "words", [TEXT, latency_comparison.common_words(0), TEXT[:300]], ids=["text", "common", "short"]
+)
 @pytest.mark.parametrize("n_words", latency_comparison.LENGTHS)
-def test_prompts_are_distinct_and_of_the_length(n_words: int) -> None:
-    words = latency_comparison._WORDS.split()
-    prompts = latency_comparison.build_prompts(words, n_words, random_state=0)
-    assert len(set(prompts)) == len(prompts) >= 20
-    assert {len(p.split()) for p in prompts} == {n_words}
+def test_prompts_are_distinct_and_of_the_length(n_words: int, words: list[str]) -> None:
+    for prompts in latency_comparison.build_prompts(words, n_words, calls=100, random_state=0):
+        assert len(set(prompts.timed)) == len(prompts.timed) >= 20
+        assert {len(p.split()) for p in prompts.timed} == {n_words}
+
+
+@pytest.mark.parametrize("n_words", latency_comparison.LENGTHS)
+def test_the_words_of_new_prompts_come_nowhere_before(n_words: int) -> None:
+    new, seen = latency_comparison.build_prompts(TEXT, n_words, calls=100, random_state=0)
+    assert (new.new_words, seen.new_words) == (1.0, 0.0)
+
+
+def test_common_words_are_known() -> None:
+    words = latency_comparison.common_words(0)
+    assert latency_comparison.build_prompts(words, 50, calls=100, random_state=0)[0].new_words == 0
+
+
+def test_new_words_are_counted_once() -> None:
+    assert latency_comparison.Prompts(2, ["a b", "b c"], ["a"]).new_words == 0.5
 
 
 def test_ratios_are_taken_within_a_round() -> None:
     ours = iter([{"p50_us": 1.0, "p99_us": 3.0}, {"p50_us": 4.0, "p99_us": 3.0}, {"p50_us": 2.0, "p99_us": 3.0}])
     theirs = iter([{"p50_us": 1.0, "p99_us": 6.0}, {"p50_us": 2.0, "p99_us": 6.0}, {"p50_us": 4.0, "p99_us": 6.0}])
-    (row,) = latency_comparison.compare(lambda _: next(ours), lambda _: next(theirs), {12: ["a"]}, rounds=3)
+    prompts = [latency_comparison.Prompts(12, ["a"])]
+    (row,) = latency_comparison.compare(lambda _: next(ours), lambda _: next(theirs), prompts, rounds=3)
     assert row.p50_ratio == latency_comparison.Ratio(1.0, 0.5, 2.0)
     assert row.p99_ratio == latency_comparison.Ratio(0.5, 0.5, 0.5)
     assert row.ours == latency_comparison.Latency(2.0, 3.0)
 
 
-def test_the_other_side_stays_alive_between_blocks(fake_litellm: str) -> None:
+def test_the_other_side_stays_alive_between_blocks(fake_litellm: str, artifact: Path) -> None:
+    prompts = latency_comparison.build_prompts(TEXT, 12, calls=30, random_state=0)
+    ours = latency_comparison.our_timer(artifact, 5)
     with latency_comparison.their_timer(fake_litellm, 5) as theirs:
-        rows = latency_comparison.compare(
-            lambda texts: litellm_heuristic.time_calls(len, texts, 5), theirs, {12: ["a", "b"], 50: ["c"]}, rounds=2
-        )
-    assert [row.words for row in rows] == [12, 50]
-    assert all(0 < row.theirs.p50_us <= row.theirs.p99_us for row in rows)
+        rows = latency_comparison.compare(ours, theirs, prompts, rounds=2)
+    assert [(row.words, row.kind, row.n_prompts) for row in rows] == [(12, "new", 30), (12, "seen", 24)]
+    assert all(0 < side.p50_us <= side.p99_us for row in rows for side in (row.ours, row.theirs))
     assert len(latency_comparison.to_text(rows).splitlines()) == 3
+
+
+def test_each_new_prompt_is_asked_once_after_the_warm_up() -> None:
+    asked: list[str] = []
+    litellm_heuristic.time_once(asked.append, ["a", "b"], ["c"])
+    assert asked == ["c", "a", "b"]
+
+
+def test_prompts_come_from_a_traffic_table_or_a_text(sample_path: Path, tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("two words")
+    assert latency_comparison.read_words(tmp_path / "prompts.txt") == ["two", "words"]
+    assert len(latency_comparison.read_words(sample_path)) > 1_000
+
+
+@pytest.mark.parametrize("name", ["bad.parquet", "bad.txt", "absent.parquet", "absent.txt"])
+def test_a_file_without_prompts_is_named(name: str, tmp_path: Path) -> None:
+    if name.startswith("bad"):
+        (tmp_path / name).write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match=name):
+        latency_comparison.read_words(tmp_path / name)
+
+
+def test_a_text_of_one_word_is_refused() -> None:
+    with pytest.raises(InputError, match="1 words long"):
+        latency_comparison.build_prompts(["a"], 12, calls=5, random_state=0)
 
 
 def test_an_environment_without_litellm_is_named(capfd: pytest.CaptureFixture[str]) -> None:
@@ -283,5 +333,5 @@ def test_an_environment_without_litellm_is_named(capfd: pytest.CaptureFixture[st
         pytest.raises(InputError, match="litellm"),
         latency_comparison.their_timer(sys.executable, 5) as theirs,
     ):
-        theirs(["a"])
+        theirs(latency_comparison.Prompts(1, ["a"]))
     assert "No module named 'litellm'" in capfd.readouterr().err

@@ -233,7 +233,7 @@ def export(
 )
 @click.option(
     "--seconds",
-    default=10.0,
+    default=20.0,
     show_default=True,
     type=click.FloatRange(min=0, min_open=True),
     help="Calls of one length end then, if there were fewer.",

@@ -30,7 +30,7 @@ BATCHES = (1, 32, 1_000)
 BATCHED_TOKENS = 64
 """Length of the prompts in batches, and of those that a router has seen before it is timed."""
 CALLS = 2_000
-SECONDS = 10.0
+SECONDS = 20.0
 """Calls of one length end then, however many there were."""
 _MEMORY_CALLS = 100
 _WARM_UP, _WARM_UP_SECONDS = 10_000, 0.5
@@ -354,8 +354,8 @@ def _shared_latency(
     def worker() -> list[int]:
         # Each thread has rows of its own for what the graph reads.
         try:
-            for prompt in source.warm_up(n_chars, max(_OF_ONE_LENGTH // threads, 1)):
-                router.route(prompt)
+            for before in source.warm_up(n_chars, max(_OF_ONE_LENGTH // threads, 1)):
+                router.route(before)
         finally:  # else one that failed would leave the others waiting
             at_once.wait()
         times: list[int] = []
