@@ -23,8 +23,8 @@ demo: $(READY)  ## the whole pipeline: on the bundled sample, or TRAFFIC=path [T
 test: $(READY)  ## the tests
 	python -m pytest
 
-bench: $(READY)  ## speed, as ratios
-	python -m pytest benchmarks -n 0
+bench: $(READY)  ## speed, as ratios; LITELLM_PYTHON=path compares with litellm, too
+	python -m pytest benchmarks -n 0 -rs
 
 # Each benchmark exits with 1 where something asked isn't seen; all of them run, and then this does, too.
 trust: $(READY)  ## what is promised, put to the test: TRAIN=path TEST=path [TIERS=path] [BAR=1.0] [OTHER="path path:text"] [LEAST_SAVING=0.6]
