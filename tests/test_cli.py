@@ -297,7 +297,7 @@ def test_bench_bounds_its_threads(path300: Path300) -> None:
 
 
 def test_bench_prints_json_alone_on_stdout(path300: Path300) -> None:
-    result = run("bench", path300.router, "--calls", 10, "--threads", 20, "--json")
+    result = run("bench", path300.router, "--calls", 10, "--threads", 20, "--seconds", 1, "--json")
     assert json.loads(result.stdout)["latencies"][-1]["n_calls"] == 10
     assert "bench" in result.stderr
 

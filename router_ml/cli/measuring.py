@@ -235,7 +235,7 @@ def export(
     "--seconds",
     default=20.0,
     show_default=True,
-    type=click.FloatRange(min=0, min_open=True),
+    type=click.FloatRange(min=0.1),
     help="Calls of one length end then, if there were fewer.",
 )
 @JSON

@@ -165,7 +165,7 @@ def bench(
     calls : int
         Prompts that each percentile is over, after a warm-up on others.
     seconds : float
-        The calls of one length end then, at least 25 calls done or all.
+        The calls of one length end then, however few they were; those of one batch size once a second is over.
     on_progress : callable, optional
         Told how many steps of how many are done.
 
@@ -210,7 +210,7 @@ def _measure(
         for tokens in lengths:
             yield _shared_latency(artifact, source, tokens, calls, seconds, threads)
     for batch in BATCHES:
-        yield _throughput(artifact, source, batch)
+        yield _throughput(artifact, source, batch, min(seconds, 1.0))
 
 
 class _Loaded(NamedTuple):
@@ -302,15 +302,20 @@ def _latency(artifact: Artifact, source: Stretches, tokens: int, calls: int, sec
     n_words = n_new = 0
     prompts = source.timed(n_chars, calls)
     end = time.perf_counter() + seconds
-    while (block := list(islice(prompts, _BLOCK))) and (not whole or time.perf_counter() < end):
+    while (not whole or time.perf_counter() < end) and (block := list(islice(prompts, _BLOCK))):
         # The first calls of a turn find the other router's numbers in the processor's caches: they aren't counted.
         for prompt in islice(before, 2):
             router.route(prompt)
-        whole += [_nanoseconds(router.route, prompt) for prompt in block]
+        n_before = len(whole)
+        for prompt in block:
+            whole.append(_nanoseconds(router.route, prompt))
+            if time.perf_counter() > end:
+                break
+        asked = block[: len(whole) - n_before]
         for prompt in islice(before, 2):
             traced.route(prompt)
-        parts += [traced.route(prompt) for prompt in block]
-        for prompt in block:
+        parts += [traced.route(prompt) for prompt in asked]
+        for prompt in asked:
             said = bounded(prompt).text.split()
             n_words += len(said)
             n_new += len(new := set(said) - words)
@@ -370,7 +375,7 @@ def _shared_latency(
     return _percentiles(tokens, threads, times)
 
 
-def _throughput(artifact: Artifact, source: Stretches, batch: int, seconds: float = 1.0) -> Throughput:
+def _throughput(artifact: Artifact, source: Stretches, batch: int, seconds: float) -> Throughput:
     router = Router(artifact)
     _warm(router.route, source)
     prompts = cycle(list(source.timed(BATCHED_TOKENS * CHARS_PER_TOKEN, 10 * max(BATCHES))))

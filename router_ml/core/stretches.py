@@ -57,11 +57,12 @@ class Stretches:
             self.about = f"stretches of {name}: {second:,} characters, after a warm-up on {first:,} others"
 
     def warm_up(self, n_chars: int, count: int) -> Iterator[str]:
-        """So many prompts of about so many characters, to be seen before."""
-        return _cut(self._halves[0], n_chars, count)
+        """Prompts of about so many characters, to be seen before: at most so many, and one where the text has no more side by side."""
+        text = self._halves[0]
+        return _cut(text, n_chars, max(min(count, len(text) // n_chars), 1))
 
     def timed(self, n_chars: int, count: int) -> Iterator[str]:
-        """The same, from the other half of the text."""
+        """So many prompts from the other half of the text."""
         return _cut(self._halves[1], n_chars, count)
 
 

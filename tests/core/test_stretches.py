@@ -21,6 +21,12 @@ def test_timed_prompts_have_no_word_of_the_warm_up() -> None:
     assert warm.isdisjoint(word for prompt in source.timed(100, 50) for word in prompt.split())
 
 
+def test_a_warm_up_goes_through_its_half_once() -> None:
+    words = [word for prompt in Stretches(NUMBERED, "a text").warm_up(100, 10_000) for word in prompt.split()]
+
+    assert 700 < len(words) == len(set(words))
+
+
 def test_where_the_text_is_long_enough_no_word_comes_twice() -> None:
     words = [word for prompt in Stretches(NUMBERED, "a text").timed(100, 50) for word in prompt.split()]
 
@@ -48,7 +54,7 @@ def test_prompts_differ_where_they_overlap() -> None:
 def test_a_short_text_serves_for_both() -> None:
     source = Stretches("two words", "a text")
 
-    assert list(source.timed(20, 3)) == list(source.warm_up(20, 3))
+    assert next(source.timed(20, 3)) == next(source.warm_up(20, 3))
     assert "9 characters over and over" in source.about
 
 
