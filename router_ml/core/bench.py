@@ -118,13 +118,13 @@ class Bench:
     def to_text(self) -> str:
         """As aligned tables, for a terminal."""
         head = f"{'tokens':>8}{'threads':>9}{'calls':>8}{'p50 us':>10}{'p90 us':>10}{'p99 us':>10}{'p99.9 us':>10}"
-        lines = [head + f"{'new words':>11}{'render':>9}{'tokenize':>10}{'run':>9}{'decide':>9}"]
+        lines = [head + f"{'new words':>11}{'render':>9}{'tokenize':>10}{'run':>11}{'decide':>9}"]
         for row in self.latencies:
             whole = "".join(f"{us:>10,.1f}" for us in (row.p50, row.p90, row.p99, row.p999))
             new = "-" if row.new_words is None else f"{row.new_words:.1%}"
             parts = "".join(
                 f"{'-' if part is None else format(part, ',.1f'):>{width}}"
-                for part, width in ((row.render, 9), (row.tokenize, 10), (row.run, 9), (row.decide, 9))
+                for part, width in ((row.render, 9), (row.tokenize, 10), (row.run, 11), (row.decide, 9))
             )
             lines.append(f"{row.tokens:>8,}{row.threads:>9}{row.n_calls:>8,}{whole}{new:>11}{parts}")
         lines += ["", f"{'batch':>8}{'prompts/s':>12}"]
