@@ -89,11 +89,12 @@ class TextTokenizer:
         words = text.split()
         if not self.cached:
             return self._encode_whole(words)
+        # The reserved strings never come into the cache as part of a word, so a text that has one is not found whole.
+        ids_of = list(map(self._words.get, words))
         try:
-            # The reserved strings never come into the cache as part of a word, so a text that has one is not found whole.
-            return np.frombuffer(b"".join(map(self._words.__getitem__, words)), dtype=np.int64)
-        except KeyError:
-            return self._encode_new(words)
+            return np.frombuffer(b"".join(ids_of), dtype=np.int64)  # type: ignore[arg-type]  # None is a TypeError
+        except TypeError:
+            return self._encode_new(words, ids_of)
 
     def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
         """Token ids of texts, in order."""
@@ -106,14 +107,12 @@ class TextTokenizer:
     def _encode_whole(self, words: list[str]) -> NDArray[np.int64]:
         return self._ids(" ".join(words), self._special)
 
-    def _encode_new(self, words: list[str]) -> NDArray[np.int64]:
-        """Encode words of which some aren't known."""
+    def _encode_new(self, words: list[str], ids_of: list[bytes | None]) -> NDArray[np.int64]:
+        """Encode words of which some weren't known, those without ids."""
         known = self._words
         if len(known) >= _MAX_WORDS:
             # Another dict, not a cleared one: a thread that reads the old one goes on undisturbed.
             known = self._words = {}
-        ids_of = list(map(known.get, words))
-        # There is none where another thread has met them all meanwhile.
         new_at = [i for i, ids in enumerate(ids_of) if ids is None]
         text = " ".join([words[i] for i in new_at])
         if self._find_reserved(text):
