@@ -17,6 +17,7 @@ from onnx import numpy_helper
 from router_ml import Router
 from router_ml.core.artifact import Metadata, Setting, read_artifact
 from router_ml.core.features import N_PAIRS, feature_rows
+from router_ml.core.guarantee import Guarantee
 from router_ml.core.inference import FEATURE_INPUTS
 from router_ml.errors import ExportError, InputError
 from router_ml.ladder import Ladder, Tier
@@ -51,7 +52,7 @@ METADATA = Metadata(
     bar={"kind": "absolute", "value": 0.5, "reference": None},
     reference="c",
     settings=(Setting("default", "bar", 0.5, None, None, None, None, "none"),),
-    guarantees=(),
+    guarantees=(Guarantee("loss", 0.05, 0.05, "bar", 0.5, 400, note="as logged"),),
     novelty_threshold=None,
     input_tokens_per_char=(0.25,) * N_TIERS,
     input_tokens_base=(0.0,) * N_TIERS,
@@ -341,7 +342,17 @@ def test_provenance_says_what_was_done_and_keeps_what_it_said(static: Path) -> N
     _, out = smaller(static, weights="int8", prune_to=["w1 w2", "w2 w3"])
     metadata = read_artifact(out).metadata
     assert metadata.provenance == {"data_sha256": "1", "weights": "int8", "pruned_to_tokens": 3}
-    assert dataclasses.replace(metadata, provenance={"data_sha256": "1"}) == METADATA
+    restored = dataclasses.replace(metadata, provenance={"data_sha256": "1"}, guarantees=METADATA.guarantees)
+    assert restored == METADATA
+
+
+def test_promises_say_that_they_were_certified_before(static: Path) -> None:
+    _, out = smaller(static, weights="int8")
+    (promise,) = read_artifact(out).metadata.guarantees
+    assert (
+        promise.note == "as logged; certified before the artifact was made smaller, which moves decisions near the knob"
+    )
+    assert dataclasses.replace(promise, note="as logged") == METADATA.guarantees[0]
 
 
 def test_the_same_input_gives_the_same_bytes(transformer: Path) -> None:

@@ -42,6 +42,8 @@ __all__ = ["compress"]
 
 _UNSEEN_SHARE = 0.2
 """Of the prompts pruned to: held out once, to see what pruning does to prompts that it hasn't seen."""
+_BEFORE = "certified before the artifact was made smaller, which moves decisions near the knob"
+"""What is noted on each of its promises."""
 
 
 def compress(
@@ -148,7 +150,10 @@ def _compressed(
     if weights is not None:
         model = _with_weights(model, weights, is_pruned=kept is not None)
         provenance["weights"] = weights
-    return model, dataclasses.replace(artifact.metadata, provenance=provenance)
+    promises = tuple(
+        dataclasses.replace(g, note="; ".join(filter(None, (g.note, _BEFORE)))) for g in artifact.metadata.guarantees
+    )
+    return model, dataclasses.replace(artifact.metadata, provenance=provenance, guarantees=promises)
 
 
 def _with_weights(model: onnx.ModelProto, weights: Weights, *, is_pruned: bool) -> onnx.ModelProto:
