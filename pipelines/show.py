@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from pipelines import stage
+from router_ml import workflow
 from router_ml.core.router import Router
 
 
@@ -15,7 +16,10 @@ def main() -> None:
     print(f"artifact:     {stage.ROUTER}")
     print(f"report:       {stage.REPORTS / 'report.html'}")
     print("MLflow store: mlflow.db (make ui)\n")
-    prompts = pl.read_parquet(stage.TEST)["prompt"].unique(maintain_order=True).to_list()
+    test = pl.read_parquet(stage.TEST)
+    for warning in workflow.simulated(test.unique("prompt_id")["source"].fill_null("")):
+        print(f"{warning}\n")
+    prompts = test["prompt"].unique(maintain_order=True).to_list()
     decisions = router.route_batch(prompts)
     # One prompt for each tier that is chosen at all, then the first ones, three in all.
     first = {d.tier: i for i, d in reversed(list(enumerate(decisions)))}

@@ -112,10 +112,17 @@ class StoredNeighbours:
 
     def nearest(self, embedding: NDArray[np.floating], n: int, tiers: tuple[str, ...]) -> tuple[Neighbour, ...]:
         """:meth:`Neighbours.nearest`; raises ArtifactError where they can't be read."""
+        return self._read().nearest(embedding, n, tiers)
+
+    def ids(self) -> NDArray[np.str_]:
+        """Ids of all of them, none where there are none; raises ArtifactError where they can't be read."""
+        return self._read().ids if self.is_there else np.array([], dtype=np.str_)
+
+    def _read(self) -> Neighbours:
         with self._lock:
             if self._unpacked is None:
                 self._unpacked = Neighbours.from_text(self._text)
-        return self._unpacked.nearest(embedding, n, tiers)
+            return self._unpacked
 
 
 def _unit(vectors: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -164,6 +164,10 @@ class Router:
         decision = None if all(why_not) else self._decider.decide(part, request)[0]
         return Explanation(decision, views, float(said.novelty[0]), self.metadata.novelty_threshold, nearest)
 
+    def training_prompt_ids(self) -> NDArray[np.str_]:
+        """Ids of the training prompts, or of a sample, that the artifact holds; empty without ``fit --neighbours``."""
+        return self._neighbours.ids()
+
     @property
     def can_accept(self) -> bool:
         """Whether the artifact holds an acceptance model."""

@@ -18,7 +18,7 @@ _WIDTH = 100
 def html_report(
     evaluation: Evaluation, figures: Mapping[str, bytes], *, title: str, facts: Mapping[str, str] | None = None
 ) -> str:
-    """One HTML page that needs no other file; its body begins with the headline.
+    """One HTML page that needs no other file; its body begins with the headline, after what has to be known before it.
 
     Parameters
     ----------
@@ -52,6 +52,7 @@ def html_report(
         sections.append((table, {name: images.pop(name) for name in belonging}))
     return environment.get_template("report.html.j2").render(
         title=title,
+        warnings=evaluation.warnings,
         headline=evaluation.headline,
         better=evaluation.better,
         facts=facts or {},
@@ -61,8 +62,8 @@ def html_report(
 
 
 def text_report(evaluation: Evaluation) -> str:
-    """Plain text with aligned tables, the headline first; ends in a newline."""
-    parts = [wrapped(evaluation.headline)]
+    """Plain text with aligned tables, warnings and the headline first; ends in a newline."""
+    parts = [wrapped(text) for text in (*evaluation.warnings, evaluation.headline)]
     parts += [table_text(table) for table in tables(evaluation)]
     return "\n\n".join(parts) + "\n"
 

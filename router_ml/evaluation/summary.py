@@ -88,6 +88,8 @@ class Evaluation:
         Label against default choice.
     cascade : CascadeFigures or None
         Where the artifact says when to accept an answer.
+    warnings : tuple of str
+        What has to be known before any figure is read; shown above the headline.
     """
 
     headline: str
@@ -105,6 +107,7 @@ class Evaluation:
     slices: tuple[SliceRow, ...]
     confusion: Confusion
     cascade: CascadeFigures | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def default(self) -> Row:
@@ -153,6 +156,7 @@ def evaluate(
     random_state: int | np.random.Generator | None,
     n_resamples: int = 1000,
     slices: Mapping[str, ArrayLike] | None = None,
+    warnings: Sequence[str] = (),
 ) -> Evaluation:
     """Evaluate a router's predictions on held-out prompts that every tier answered.
 
@@ -174,6 +178,8 @@ def evaluate(
         For the bootstrap.
     slices : mapping of name to array-like [n] of str, optional
         Say the source and the category of each prompt.
+    warnings : sequence of str, optional
+        Shown above the headline.
 
     Returns
     -------
@@ -216,6 +222,7 @@ def evaluate(
         calibration=tuple(_calibration(name, p_hat[:, t], met[:, t], random_state) for t, name in enumerate(tiers)),
         slices=tuple(slice_rows(slices or {}, good, price, chosen, labels, best)),
         confusion=confusion(labels, chosen, tiers),
+        warnings=tuple(warnings),
     )
 
 

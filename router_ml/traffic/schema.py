@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-__all__ = ["EPOCH_UNITS", "REQUIRED", "SCHEMA"]
+__all__ = ["EPOCH_UNITS", "REQUIRED", "SCHEMA", "SIMULATED"]
 
 SCHEMA = pl.Schema(
     {
@@ -32,3 +32,6 @@ the year 5138."""
 
 REQUIRED = ("prompt", "model")
 """Columns that every source has to bring; the others are null where it lacks them."""
+
+SIMULATED = "simulated"
+"""The source of rows that the bundled generator made up; reports say so before any figure."""

@@ -6,6 +6,7 @@ came out.
 
 from __future__ import annotations
 
+from router_ml.workflow.caveats import simulated
 from router_ml.workflow.compressing import add_text_to_router, compress_router
 from router_ml.workflow.data import (
     Prepared,
@@ -54,6 +55,7 @@ __all__ = [
     "prepare",
     "read_traffic",
     "report_facts",
+    "simulated",
     "split_traffic",
     "train",
     "train_tracked",

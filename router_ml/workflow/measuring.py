@@ -24,6 +24,7 @@ from router_ml.learning.curve import CurvePoint, curve_text
 from router_ml.traffic.labels import Bar, meets
 from router_ml.traffic.observations import Observations, observe, slices
 from router_ml.traffic.validate import MAX_REJECTS
+from router_ml.workflow.caveats import seen_in_training, simulated
 from router_ml.workflow.data import read_traffic
 
 __all__ = ["evaluate_router", "figures", "plot_tables", "report_facts"]
@@ -42,7 +43,7 @@ def evaluate_router(
     max_rejects: float = MAX_REJECTS,
     n_resamples: int = 1000,
 ) -> Evaluation:
-    """Evaluate an artifact on traffic it wasn't fitted on, through the core that serves it.
+    """Evaluate an artifact on traffic it wasn't fitted on (its `warnings` say where it was), through the core that serves it.
 
     Only prompts that every tier answered, and whose answers are judged and priced, can be used.
 
@@ -63,7 +64,8 @@ def evaluate_router(
     if complete.sum() < 2:
         raise TrafficError(
             f"{complete.sum()} of {len(observations)} prompts hold a judged and priced answer of every tier "
-            f"({', '.join(router.ladder.names)}); at least 2 are needed. Replay the missing tiers first."
+            f"({', '.join(router.ladder.names)}); at least 2 are needed. Judge a log with one answer a prompt as it is, with "
+            "--off-policy (evaluate_off_policy), or replay the missing tiers first."
         )
     if not complete.all():
         logger.info(
@@ -83,6 +85,7 @@ def evaluate_router(
         random_state=random_state,
         n_resamples=n_resamples,
         slices=slices(observations),
+        warnings=(*seen_in_training(router, paths, observations.prompt_id), *simulated(observations.source)),
     )
     return _with_cascade(evaluation, router, observations, prediction, min(n_resamples, _RESAMPLES), random_state)
 

@@ -22,7 +22,8 @@ from router_ml.learning.model import group_folds
 from router_ml.traffic.observations import Observations, observe
 from router_ml.traffic.split import connected_groups
 from router_ml.traffic.validate import MAX_REJECTS, Validated
-from router_ml.workflow.data import hash_files, read_traffic
+from router_ml.workflow.caveats import seen_in_training, simulated
+from router_ml.workflow.data import read_traffic
 
 if TYPE_CHECKING:
     from router_ml.core.request import Options
@@ -306,12 +307,10 @@ def _tiers(router: Router, decisions: Sequence[Decision]) -> NDArray[np.intp]:
 
 
 def _notes(router: Router, paths: Sequence[str | Path], read: Validated, log: Log) -> tuple[str, ...]:
-    notes = []
-    if router.metadata.provenance.get("data_sha256") == hash_files(paths):
-        notes.append(
-            "THIS IS THE TRAFFIC THAT THE ROUTER WAS FITTED ON, so that the figures flatter it. Give a log that it hasn't seen."
-        )
-    else:
+    prompts = read.traffic.unique("prompt_id")
+    seen = seen_in_training(router, paths, prompts["prompt_id"])
+    notes = [*seen, *simulated(prompts["source"].fill_null(""))]
+    if not seen:
         notes.append("The router's own predictions are the reward models, so it must not have been fitted on this log.")
     if log.propensity is None:
         notes.append(

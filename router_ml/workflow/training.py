@@ -36,6 +36,7 @@ from router_ml.learning.targets import Outputs, Targets
 from router_ml.traffic.labels import meets, reference_tier
 from router_ml.traffic.observations import Observations, slices
 from router_ml.traffic.split import connected_groups
+from router_ml.workflow.caveats import simulated
 from router_ml.workflow.data import MIN_PROMPTS
 from router_ml.workflow.embedding import Embedded
 from router_ml.workflow.options import AUTO, FitOptions
@@ -345,4 +346,5 @@ def _cross_validated(
         random_state=options.random_state,
         n_resamples=_RESAMPLES,
         slices=slices(seen),
+        warnings=simulated(seen.source),
     )

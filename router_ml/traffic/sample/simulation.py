@@ -16,7 +16,7 @@ from router_ml.traffic.sample import outcomes
 from router_ml.traffic.sample.families import FAMILIES, Family
 from router_ml.traffic.sample.logging_policy import draw_tiers, logging_propensities
 from router_ml.traffic.sample.writing import in_user_style
-from router_ml.traffic.schema import SCHEMA
+from router_ml.traffic.schema import SCHEMA, SIMULATED
 
 _START = datetime(2026, 10, 1, tzinfo=UTC)
 _DAYS = 30
@@ -152,7 +152,7 @@ def _answer(
             "cost_usd": outcomes.cost_of(ladder, input_tokens, output_tokens).ravel(),
             "latency_ms": outcomes.draw_latency_ms(rng, input_tokens, output_tokens).ravel(),
             "propensity": [None] * (n * n_tiers),
-            "source": ["simulated"] * (n * n_tiers),
+            "source": [SIMULATED] * (n * n_tiers),
         },
         schema_overrides=SCHEMA,
     ).select(SCHEMA.names())
