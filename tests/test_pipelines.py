@@ -88,6 +88,10 @@ def test_the_demo_ends_with_controls_places_and_three_prompts(project: Path) -> 
     shown = run(project, sys.executable, "-m", "pipelines.show")
     assert all(text in shown for text in ("zero router", "oracle", "models/router.onnx", "report.html", "mlflow.db"))
     assert shown.count("\n> ") == 3
+    assert shown.startswith("SIMULATED TRAFFIC")
+    assert "SIMULATED TRAFFIC" in shown.split("MLflow store")[1]
+    body = (project / "reports" / "report.html").read_text().split("<body>")[1].strip()
+    assert body.startswith('<p class="headline no-better">SIMULATED TRAFFIC')
 
 
 def test_own_traffic_takes_the_place_of_the_sample(project: Path, tmp_path: Path) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
 from router_ml import workflow
 from router_ml.core.router import Router
 from router_ml.errors import TrafficError
+from router_ml.evaluation.report import text_report
 from router_ml.ladder import Ladder
 from router_ml.traffic.labels import Bar
 from router_ml.traffic.sample import sample_ladder, simulate
@@ -38,8 +40,57 @@ def test_one_tier_a_prompt_is_enough_to_fit(tmp_path: Path) -> None:
 
 def test_a_partial_log_can_not_be_evaluated_and_says_what_to_do(tmp_path: Path, artifact: Path) -> None:
     simulate(50, random_state=1, logged=True).write_parquet(tmp_path / "logged.parquet")
-    with pytest.raises(TrafficError, match="Replay the missing tiers"):
+    with pytest.raises(TrafficError, match=r"--off-policy.* or replay the missing tiers"):
         workflow.evaluate_router(Router.load(artifact), [tmp_path / "logged.parquet"])
+
+
+@pytest.mark.parametrize("neighbours", [False, True])
+def test_what_the_router_was_fitted_on_is_recognised(neighbours: bool, tmp_path: Path) -> None:
+    traffic, options = simulate(120, random_state=0), FitOptions(learner="logistic", n_folds=2, neighbours=neighbours)
+    traffic.write_parquet(tmp_path / "train.parquet")
+    traffic.reverse().write_parquet(tmp_path / "reversed.parquet")
+    simulate(120, random_state=1).with_columns(prompt_id="new-" + pl.col("prompt_id")).write_parquet(
+        tmp_path / "new.parquet"
+    )
+    workflow.fit(
+        [tmp_path / "train.parquet"], tmp_path / "r.onnx", ladder=sample_ladder(), options=options, track=False
+    )
+    router = Router.load(tmp_path / "r.onnx")
+
+    def warned(name: str) -> bool:
+        found = workflow.evaluate_router(router, [tmp_path / f"{name}.parquet"], n_resamples=10)
+        text = " ".join(text_report(found).split())
+        assert all(warning in text.split(found.headline)[0] for warning in found.warnings)
+        assert found.to_dict()["warnings"] == list(found.warnings)
+        return any("THE ROUTER WAS FITTED ON" in warning for warning in found.warnings)
+
+    # Other bytes of the same prompts are recognised where the artifact holds their ids.
+    assert [warned(name) for name in ("train", "reversed", "new")] == [True, neighbours, False]
+
+
+@pytest.mark.parametrize(
+    ("n", "says"), [(0, None), (10, "10 of 60 prompts: no real model"), (60, "TRAFFIC: no real model")]
+)
+def test_simulated_prompts_are_said_to_be(n: int, says: str | None) -> None:
+    found = workflow.simulated(["simulated"] * n + ["app"] * (60 - n))
+    assert len(found) == (says is not None)
+    assert says is None or says in found[0]
+
+
+def test_a_fit_whose_gain_may_be_noise_says_so(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    noise = simulate(300, random_state=0).with_columns(quality=pl.Series(rng.integers(2, size=900).astype(float)))
+    noise.write_parquet(tmp_path / "noise.parquet")
+    simulate(600, random_state=0).write_parquet(tmp_path / "real.parquet")
+
+    def fitted(name: str) -> workflow.FitResult:
+        paths = [tmp_path / f"{name}.parquet"]
+        return workflow.fit(paths, tmp_path / "r.onnx", ladder=sample_ladder(), options=QUICK, track=False)
+
+    result = fitted("noise")
+    assert result.summary().startswith("Warning: NO BETTER than the single tiers, as far as 290 prompts can tell")
+    assert result.to_dict()["warnings"] == list(result.warnings)
+    assert not fitted("real").warnings
 
 
 def test_cross_validated_and_held_out_figures_agree(tmp_path: Path) -> None:

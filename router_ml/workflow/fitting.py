@@ -87,9 +87,20 @@ class FitResult:
         """How many prompts have each label; columns ``label``, ``n``."""
         return count_labels(self.prepared.labels, self.prepared.ladder)
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What to know before the artifact is used: that it isn't known to be better than single tiers, where it isn't."""
+        if self.evaluation is None or self.evaluation.better:
+            return ()
+        return (
+            f"NO BETTER than the single tiers, as far as {self.evaluation.n_prompts:,} prompts can tell: what it gains on them in "
+            "cross-validation may be noise. Give more prompts, or use single tiers.",
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""
         return {
+            "warnings": list(self.warnings),
             "artifact": str(self.path),
             "n_prompts": len(self.prepared.observations),
             "tiers": self.prepared.ladder.to_dicts(),
@@ -109,13 +120,14 @@ class FitResult:
     def summary(self) -> str:
         """What was made and where it is, in a few lines."""
         counts = ", ".join(f"{name} {n:,}" for name, n in self.label_counts.iter_rows())
-        lines = [
+        lines = [f"Warning: {warning}" for warning in self.warnings]
+        lines += [
             f"Labels of {self.prepared.labels.height:,} prompts: {counts}",
             f"Artifact: {self.path} (checked on {self.parity.n_prompts} held-out prompts: p_meets differs by at most {self.parity.max_difference:.1g})",
             f"Default: {self.settings[0]}",
         ]
         if self.reason is not None:
-            lines.insert(1, f"Learner: {self.reason}")
+            lines.insert(len(self.warnings) + 1, f"Learner: {self.reason}")
         if self.curve:
             lines.append(f"Learning curve, gap closed on prompts held out: {curve_text(self.curve)}")
         if self.rejects is not None:
