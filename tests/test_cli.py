@@ -364,6 +364,45 @@ def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
     assert run(*arguments).exit_code == 2
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["fit", "--bar", "abc"],
+        ["fit", "--learner", "nope"],
+        ["fit", "--max-loss", "0.1", "--max-violation", "0.1"],
+        ["label", "--bar", "abc"],
+        ["ingest", "carrier-pigeon"],
+        ["ingest", "table", "--quality-scale", "bogus"],
+        ["ingest", "table", "--redact-kind", "bogus"],
+    ],
+)
+def test_options_that_are_wrong_exit_with_2_before_any_traffic_is_read(arguments: list[str], tmp_path: Path) -> None:
+    done = run(*arguments, tmp_path / "missing.parquet", "--out", tmp_path / "out")
+    assert done.exit_code == 2, done.output
+    assert "missing.parquet" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--policy", "value", "--threshold", "1"],
+        ["--max-loss", "0.1", "--max-violation", "0.1"],
+        ["--allow", "huge"],
+        ["--require", "telepathy"],
+    ],
+)
+@pytest.mark.parametrize("command", ["route", "explain", "evaluate"])
+def test_a_decision_asked_for_wrongly_exits_with_2(command: str, options: list[str], path300: Path300) -> None:
+    more = {"route": [""], "explain": [""], "evaluate": ["missing.parquet", "--off-policy"]}[command]
+    done = run(command, path300.router, *more, *options)
+    assert done.exit_code == 2, done.output
+
+
+def test_work_that_fails_exits_with_1(path300: Path300, tmp_path: Path) -> None:
+    assert run("route", path300.router, "").exit_code == 1
+    assert run("fit", tmp_path / "missing.parquet", "--out", tmp_path / "r.onnx").exit_code == 1
+
+
 def test_the_module_runs_as_a_process(path300: Path300) -> None:
     command = [sys.executable, "-m", "router_ml.cli", "route", str(path300.router), "-"]
     answer = subprocess.run(command, input=b'"caf\xc3\xa9"\n', capture_output=True, timeout=60, check=True)

@@ -65,7 +65,7 @@ def test_route_takes_a_promise(fitted: Fitted) -> None:
 
 def test_a_promise_that_was_not_made_is_refused_with_what_there_is(fitted: Fitted) -> None:
     done = run("route", fitted.router, "Hello", "--max-loss", 0.001)
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert "certifies no max_loss as strict as 0.001" in done.stderr
 
 

@@ -79,7 +79,7 @@ def test_the_card_is_logged_where_that_is_asked_for(pairs: Path, tmp_path: Path)
 
 def test_an_unknown_format_names_those_there_are(pairs: Path, tmp_path: Path) -> None:
     done = run("ingest", "carrier-pigeon", pairs, "--out", tmp_path / "t.parquet")
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert "openai-batch" in done.stderr
     assert not (tmp_path / "t.parquet").exists()
 

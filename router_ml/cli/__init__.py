@@ -1,6 +1,7 @@
 """The command line. Every command imports what it needs when it runs, so that ``router-ml --help`` is instant.
 
-Results go to stdout, progress and logs to stderr. Exit codes: 0 done, 1 the work failed, 2 wrong usage.
+Results go to stdout, progress and logs to stderr. Exit codes: 0 done, 1 the work failed, 2 wrong usage:
+an option or argument that can't be kept, found before any traffic is read.
 """
 
 from __future__ import annotations

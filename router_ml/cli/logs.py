@@ -19,6 +19,7 @@ from router_ml.cli.options import (
     not_an_input,
     read_ladder,
     train_extra,
+    usage,
 )
 from router_ml.files import replacing
 
@@ -108,27 +109,29 @@ def ingest(
     not_an_input(out, tuple(Path(p) for p in paths))
     with train_extra("ingest"):
         from router_ml.traffic.cleaning.redact import KINDS
-        from router_ml.traffic.importers import ImportOptions, Progress, Scale
+        from router_ml.traffic.importers import ImportOptions, Progress, Scale, get_importer
         from router_ml.workflow.ingesting import IngestOptions
         from router_ml.workflow.ingesting import ingest as run
 
-        importing = ImportOptions(
-            quality_from=quality_from,
-            scale=Scale.parse(quality_scale),
-            keep_failed=keep_failed,
-            model_from=model_from,
-            columns=_pairs("--column", columns),
-            defaults=_pairs("--default", defaults),
-        )
-        options = IngestOptions(
-            importing,
-            redact=kinds or (tuple(sorted(KINDS)) if redact else ()),
-            phone_regions=regions,
-            similarity=similarity,
-            drop_duplicates=drop_duplicates,
-            max_rejects=max_rejects,
-            random_state=seed,
-        )
+        with usage():
+            get_importer(format)
+            importing = ImportOptions(
+                quality_from=quality_from,
+                scale=Scale.parse(quality_scale),
+                keep_failed=keep_failed,
+                model_from=model_from,
+                columns=_pairs("--column", columns),
+                defaults=_pairs("--default", defaults),
+            )
+            options = IngestOptions(
+                importing,
+                redact=kinds or (tuple(sorted(KINDS)) if redact else ()),
+                phone_regions=regions,
+                similarity=similarity,
+                drop_duplicates=drop_duplicates,
+                max_rejects=max_rejects,
+                random_state=seed,
+            )
         with tqdm(desc=format, unit="B", unit_scale=True, disable=not progress) as bar:
 
             def show(now: Progress) -> None:

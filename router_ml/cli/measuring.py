@@ -75,7 +75,7 @@ def evaluate(
         from router_ml import workflow
         from router_ml.evaluation.report import html_report, text_report
 
-        router = load_router(artifact)
+        router = load_router(artifact, options)
         if off_policy:
             found = workflow.evaluate_off_policy(
                 router, traffic, random_state=seed, max_rejects=max_rejects, max_weight=max_weight, **options

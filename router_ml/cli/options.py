@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from router_ml.errors import MissingExtraError
+from router_ml.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
     from router_ml.core.router import Router
@@ -106,11 +106,24 @@ def given(options: dict[str, Any]) -> dict[str, Any]:
     return {name: v for name, v in options.items() if v is not None and v is not False and v != ()}
 
 
-def load_router(artifact: Path) -> Router:
-    """The router of an artifact."""
+@contextmanager
+def usage() -> Iterator[None]:
+    """Where options become values: what is wrong with them is wrong usage (exit code 2), found before any traffic or query is read."""
+    try:
+        yield
+    except InputError as exc:
+        raise click.UsageError(" ".join(str(exc).split())) from exc
+
+
+def load_router(artifact: Path, options: Mapping[str, Any] | None = None) -> Router:
+    """The router of an artifact, which can keep the options of a decision."""
+    from router_ml.core.request import resolve
     from router_ml.core.router import Router
 
-    return Router.load(artifact)
+    router = Router.load(artifact)
+    with usage():
+        resolve(router.metadata, **options or {})
+    return router
 
 
 def read_ladder(path: Path | None) -> Ladder | None:

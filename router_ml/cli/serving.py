@@ -38,7 +38,7 @@ def route(artifact: Path, prompt: str | None, as_json: bool, **options: Any) -> 
     router-ml route router.onnx - < prompts.jsonl
     """
     options = given(options)
-    router = load_router(artifact)
+    router = load_router(artifact, options)
     if prompt is not None and prompt != "-":
         decision = router.route(prompt, **options)
         click.echo(
@@ -67,6 +67,7 @@ def explain(artifact: Path, prompt: str, as_json: bool, **options: Any) -> None:
     router-ml explain router.onnx "What is the capital of Peru?" --max-cost-usd 0.001
     """
     options = given(options)
+    router = load_router(artifact, options)
     query: Any = prompt
     if prompt == "-":
         first = next(_queries(sys.stdin.buffer), None)
@@ -74,7 +75,7 @@ def explain(artifact: Path, prompt: str, as_json: bool, **options: Any) -> None:
             raise click.UsageError("Nothing is on stdin; give a JSON line, or PROMPT.")
         _, query, asked = first
         options = _both(asked, options)
-    explanation = load_router(artifact).explain(query, **options)
+    explanation = router.explain(query, **options)
     click.echo(json.dumps(explanation.to_dict()) if as_json else explanation.to_text())
 
 

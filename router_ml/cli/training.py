@@ -23,6 +23,7 @@ from router_ml.cli.options import (
     parse_bar,
     read_ladder,
     train_extra,
+    usage,
 )
 from router_ml.files import replacing
 
@@ -81,8 +82,10 @@ def label(
         from router_ml import workflow
         from router_ml.traffic.labels import Bar, count_labels
 
+        with usage():
+            asked = Bar.parse(bar, reference)
         read = workflow.read_traffic(traffic, max_rejects=max_rejects)
-        labels, ladder, _ = workflow.label_traffic(read.traffic, read_ladder(tiers), Bar.parse(bar, reference))
+        labels, ladder, _ = workflow.label_traffic(read.traffic, read_ladder(tiers), asked)
     with replacing(out) as temporary:
         labels.write_parquet(temporary)
     read.write_rejects(out)
@@ -244,25 +247,26 @@ def fit(
         from router_ml import workflow
         from router_ml.evaluation.report import text_report
 
-        options = workflow.FitOptions(
-            bar=dataclasses.replace(parse_bar(bar, reference), margin=bar_margin),
-            learner=learner,
-            encoder=encoder,
-            quality_target=quality_target,
-            reference=reference,
-            max_loss=max_loss,
-            max_violation=max_violation,
-            delta=delta,
-            calibration_share=calibration_share,
-            safe_when_novel=not ignore_novelty,
-            neighbours=neighbours,
-            structure=not no_structure,
-            cascade=cascade,
-            cache=cache,
-            random_state=seed,
-            max_rejects=max_rejects,
-            progress=progress,
-        )
+        with usage():
+            options = workflow.FitOptions(
+                bar=dataclasses.replace(parse_bar(bar, reference), margin=bar_margin),
+                learner=learner,
+                encoder=encoder,
+                quality_target=quality_target,
+                reference=reference,
+                max_loss=max_loss,
+                max_violation=max_violation,
+                delta=delta,
+                calibration_share=calibration_share,
+                safe_when_novel=not ignore_novelty,
+                neighbours=neighbours,
+                structure=not no_structure,
+                cascade=cascade,
+                cache=cache,
+                random_state=seed,
+                max_rejects=max_rejects,
+                progress=progress,
+            )
         result = workflow.fit(traffic, out, ladder=read_ladder(tiers), options=options, track=not no_track)
     if as_json:
         click.echo(json.dumps(result.to_dict()))
