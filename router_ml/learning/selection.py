@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from router_ml.evaluation.bootstrap import Interval, paired_bootstrap
+from router_ml.evaluation.bootstrap import BootstrapResult, Interval, paired_bootstrap
 from router_ml.evaluation.frontier import Sweep, sweep_value
 from router_ml.evaluation.metrics import frontier_metrics
 from router_ml.learning.inputs import Inputs
@@ -97,7 +97,7 @@ def select_learner(
     Returns
     -------
     Selection
-        A constant where the best candidate's AIQ isn't above the zero router's. With fewer than 40 prompts to compare on the first
+        A constant where the best candidate's AIQ isn't above the zero router's; where it is by no more than noise, `reason` says so. With fewer than 40 prompts to compare on the first
         candidate is taken.
 
     Notes
@@ -170,12 +170,19 @@ def _one_standard_error(sweeps: dict[str, Sweep], table: Comparable, random_stat
         behind = bootstrap.difference(best, name).aiq
         if behind.estimate <= _standard_error(behind) and bootstrap.difference(name).aiq.estimate > 0:
             return name, (
-                f"{name}: the fastest within one standard error of {best}, the best in cross-validation ({figures})."
+                f"{name}: the fastest within one standard error of {best}, the best in cross-validation ({figures}).{_doubt(bootstrap, name)}"
             )
     return (
         best,
-        f"{best}: the best in cross-validation, and none faster is within one standard error ({figures}).",
+        f"{best}: the best in cross-validation, and none faster is within one standard error ({figures}).{_doubt(bootstrap, best)}",
     )
+
+
+def _doubt(bootstrap: BootstrapResult, name: str) -> str:
+    """What to add where a learner's gain may be noise: a constant isn't taken for it, since real gains on few prompts look no different."""
+    if bootstrap.difference(name).aiq.low > 0:
+        return ""
+    return " Its gain over the hull of single tiers may be noise: the 95 % interval holds 0."
 
 
 def _least_error(predicted: dict[str, NDArray[np.float64]], table: Comparable) -> tuple[str | None, str]:

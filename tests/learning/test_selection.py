@@ -55,6 +55,20 @@ def test_the_faster_one_is_chosen_where_they_can_not_be_told_apart() -> None:
     assert reason.startswith("fast: the")
 
 
+def test_a_gain_that_may_be_noise_is_said_to_be() -> None:
+    assert "may be noise" not in one_standard_error(*planted({"fast": 0.0}), random_state=0)[1]
+    rng = np.random.default_rng(0)
+    quality, price = rng.integers(2, size=(300, 3)).astype(float), np.tile(PRICES, (300, 1))
+    table = Comparable(np.ones(300, dtype=bool), quality, price, is_estimated=False)
+    reasons = [
+        one_standard_error({"guess": sweep_value(rng.random((300, 3)), price)}, table, random_state=0)
+        for _ in range(10)
+    ]
+    taken = [reason for name, reason in reasons if name]
+    assert taken
+    assert sum("may be noise" in reason for reason in taken) >= len(taken) - 1
+
+
 def test_a_constant_is_chosen_where_there_is_nothing_to_learn(draw: Draw) -> None:
     X, targets = draw(600, strength=0)
     chosen = select(X, targets, ("knn",))
