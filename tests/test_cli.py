@@ -134,6 +134,8 @@ def test_inspect_prints_the_metadata(path300: Path300) -> None:
 def test_inspect_names_tiers_and_thresholds(path300: Path300) -> None:
     page = run("inspect", path300.router).stdout
     assert all(word in page for word in ("tier nano: gpt-4.1-nano", "threshold ", "bar: quality >= 0.8"))
+    assert "None" not in page
+    assert not set("{}[]") & set(page)
 
 
 def test_label_counts_every_prompt(path300: Path300, tmp_path: Path) -> None:
@@ -141,6 +143,17 @@ def test_label_counts_every_prompt(path300: Path300, tmp_path: Path) -> None:
     assert (
         sum(json.loads(result.stdout)["labels"].values()) == pl.read_parquet(tmp_path / "labels.parquet").height == 300
     )
+
+
+def test_label_shares_are_of_the_categorys_own_prompts(path300: Path300, tmp_path: Path) -> None:
+    page = run("-q", "label", path300.traffic, "--tiers", TIERS_PATH, "--out", tmp_path / "labels.parquet").stdout
+    rows = [line for line in page.split("share of the category")[1].splitlines() if line.endswith("%")]
+    shares: dict[str, float] = {}
+    for row in rows:
+        category, *_, share, _ = row.replace(":", " ").split()
+        shares[category] = shares.get(category, 0.0) + float(share)
+    assert len(shares) > 5
+    assert all(total == pytest.approx(100, abs=0.3) for total in shares.values())
 
 
 def test_embed_writes_a_row_a_prompt(path300: Path300, tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def test_the_default_setting_is_the_certified_one(fitted: Fitted) -> None:
     own = next(g for g in fitted.router.metadata.guarantees if (g.kind, g.limit, g.delta) == ("loss", 0.05, 0.2))
     assert (setting.name, setting.policy, setting.knob) == ("certified", own.policy, own.knob)
     assert setting.guarantee == str(own)
-    assert "<= 0.05 with probability 80% over the draw" in setting.guarantee
+    assert "<= 0.05 with probability 80 % over the draw" in setting.guarantee
     # About 0.3 N prompts, of which those of a session count as one.
     assert 0.15 * N < own.n < 0.3 * N
     assert "count as one" in own.note

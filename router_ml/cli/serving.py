@@ -117,8 +117,21 @@ def inspect(artifact: Path, as_json: bool) -> None:
     novelty = metadata["novelty_threshold"]
     click.echo("novelty: ignored" if novelty is None else f"novelty: above {novelty:.3g} to the reference tier")
     click.echo(f"acceptance of answers: {'learned' if content.acceptance else 'not learned (fit --cascade)'}")
-    for key, value in metadata["provenance"].items():
-        click.echo(f"{key}: {value}")
+    for line in _readable(metadata["provenance"]):
+        click.echo(line)
+
+
+def _readable(facts: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each fact that is known; what it is made of in words."""
+    for key, value in facts.items():
+        if key == "learning_curve":
+            value = ", ".join(f"{100 * gap:.1f} % at {n:,}" for n, gap in value)
+        elif isinstance(value, Mapping):
+            value = ", ".join(f"{k} {v}" for k, v in value.items())
+        elif isinstance(value, list):
+            value = ", ".join(map(str, value))
+        if value not in (None, ""):
+            yield f"{key.replace('_', ' ')}: {value}"
 
 
 def _decision(decision: Decision) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,12 +97,10 @@ def label(
         slices = {c: [{c: v, "label": lab, "n": n} for v, lab, n in rows] for c, rows in by.items()}
         click.echo(json.dumps({"out": str(out), "labels": counts, "slices": slices}))
         return
-    _echo_counts("label", counts)
+    _echo_counts("", [("", name, n) for name, n in counts.items()])
     for column in ("source", "category"):
         if labels[column].n_unique() > 1:
-            _echo_counts(
-                f"{column}: label", {f"{v}: {lab}": n for v, lab, n in count_labels(labels, ladder, column).iter_rows()}
-            )
+            _echo_counts(column, count_labels(labels, ladder, column).rows())
     click.echo(f"Labels of {labels.height:,} prompts in {out}")
 
 
@@ -277,10 +277,15 @@ def fit(
     click.echo(result.summary())
 
 
-def _echo_counts(title: str, counts: dict[str, int]) -> None:
-    total = sum(counts.values())
-    width = max(map(len, [title, *counts]))
-    click.echo(f"{title:<{width}}  {'n':>8}  share")
-    for name, n in counts.items():
-        click.echo(f"{name:<{width}}  {n:>8,}  {n / total:5.1%}")
+def _echo_counts(column: str, counts: Sequence[tuple[str, str, int]]) -> None:
+    """A line for each value and label; the shares are of the value's own prompts, and of all where there is no column."""
+    title = f"{column}: label" if column else "label"
+    names = [f"{value}: {label}" if column else label for value, label, _ in counts]
+    totals: Counter[str] = Counter()
+    for value, _, n in counts:
+        totals[value] += n
+    width = max(map(len, [title, *names]))
+    click.echo(f"{title:<{width}}  {'n':>8}  {f'share of the {column}' if column else 'share'}")
+    for name, (value, _, n) in zip(names, counts, strict=True):
+        click.echo(f"{name:<{width}}  {n:>8,}  {100 * n / totals[value]:5.1f} %")
     click.echo("")

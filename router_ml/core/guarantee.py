@@ -85,9 +85,9 @@ class Guarantee:
                 f"{what} <= {self.limit:g} (delta {self.delta:g}){where}: not certified on {self.n:,} prompts, {more}{note}; "
                 "everything goes to the reference tier"
             )
-        saved = "" if self.saving is None else f", saving {self.saving:.0%} of the reference tier's cost there"
+        saved = "" if self.saving is None else f", saving {100 * self.saving:.0f} % of the reference tier's cost there"
         return (
-            f"{what} <= {self.limit:g}{where} with probability {100 * (1 - self.delta):g}% over the draw of {self.n:,} calibration prompts"
+            f"{what} <= {self.limit:g}{where} with probability {100 * (1 - self.delta):g} % over the draw of {self.n:,} calibration prompts"
             f"{saved}, for traffic like them{note}"
         )
 

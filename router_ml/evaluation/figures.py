@@ -149,12 +149,15 @@ def curve_figure(points: Sequence[tuple[int, float]]) -> Figure:
     axes.axhline(0, **_STYLES[ZERO_ROUTER])
     axes.plot(sizes, closed, color="#0072B2", marker="o", linewidth=2.2)
     for size, share in points:
-        axes.annotate(f"{share:.3f}", (size, share), (0, 8), textcoords="offset points", ha="center", fontsize=9)
+        axes.annotate(
+            f"{100 * share:.1f} %", (size, share), (0, 8), textcoords="offset points", ha="center", fontsize=9
+        )
     axes.set_xscale("log")
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axes.minorticks_off()
     axes.margins(x=0.1, y=0.2)
     axes.set(xlabel="prompts to learn from", ylabel="gap closed, held out")
+    axes.yaxis.set_major_formatter(lambda y, _: f"{100 * y:g} %")
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, fontsize=9)
     return figure
@@ -205,6 +208,7 @@ def confusion_figure(confusion: Confusion) -> Figure:
     for (row, column), count in np.ndenumerate(counts):
         colour = "#AAAAAA" if count == 0 else "white" if share[row, column] > 0.55 else "black"
         axes.text(column, row, f"{count:,}", ha="center", va="center", fontsize=9, color=colour)
+    axes.set_title("prompts; shaded by the share of the row", fontsize=9)
     turned = max(map(len, confusion.tiers)) > 8
     axes.set_xticks(
         range(columns), confusion.tiers, rotation=35 if turned else 0, ha="right" if turned else "center", fontsize=9

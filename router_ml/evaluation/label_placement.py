@@ -15,6 +15,9 @@ __all__ = ["Box", "place_labels"]
 _ANGLES = np.deg2rad([-45, 45, -90, 90, 0, 180, -135, 135, -20, 20, -160, 160])
 _DISTANCES = (9.0, 18.0, 30.0, 45.0, 65.0, 90.0, 120.0, 160.0)
 
+_DOT = 4.0
+"""How near to a point's middle its dot reaches, in points of type, and a little more."""
+
 
 @dataclass(frozen=True)
 class Box:
@@ -31,6 +34,10 @@ class Box:
         height = min(self.top, other.top) - max(self.bottom, other.bottom)
         return max(width, 0.0) * max(height, 0.0)
 
+    def grown(self, by: float) -> Box:
+        """The same with a margin around it."""
+        return Box(self.left - by, self.bottom - by, self.right + by, self.top + by)
+
     def covered(self, points: FloatArray) -> int:
         """How many of the points [P, 2] lie inside."""
         x, y = points[:, 0], points[:, 1]
@@ -45,7 +52,7 @@ def place_labels(
     Parameters
     ----------
     anchors : array [K, 2]
-        The points in pixels; no box covers one, where that can be had.
+        The points in pixels; no box touches the dot of one, where that can be had.
     sizes : sequence of K (width, height)
         Of the labels, in pixels.
     avoid : array [P, 2]
@@ -67,7 +74,7 @@ def place_labels(
                 box = _inside(_beside(anchor, angle, distance * scale, width, height), frame)
                 cost = (
                     10.0 * sum(box.overlap(other) for other in placed) / height**2
-                    + 10.0 * box.covered(anchors)
+                    + 10.0 * box.grown(_DOT * scale).covered(anchors)
                     + 0.5 * box.covered(avoid)
                     + 0.02 * distance
                 )

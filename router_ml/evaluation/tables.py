@@ -124,8 +124,8 @@ def _cascade(evaluation: Evaluation) -> list[Table]:
     )
     note = (
         f"Start where the prompt says, ask another tier where the answer says; each call is paid for. gap_closed "
-        f"{_percent(found.gap_closed)}, {_percent(found.gain)} more than the value policy alone (95 % interval "
-        f"{_percent(found.gain_low)} to {_percent(found.gain_high)}; cross-fitted)."
+        f"{_percent(found.gap_closed)}, {_points(found.gain)} percentage points more than the value policy alone (95 % interval "
+        f"{_points(found.gain_low)} to {_points(found.gain_high)} points; cross-fitted)."
     )
     return [Table("Cascade", ("lam", "USD/1,000 prompts", "quality", "calls a prompt"), rows, left=(), note=note)]
 
@@ -215,6 +215,10 @@ def _number(value: float) -> str:
 
 def _percent(value: float) -> str:
     return f"{100 * value:.1f} %" if math.isfinite(value) else _MISSING
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:.1f}" if math.isfinite(value) else _MISSING
 
 
 def _usd_per_1000(value: float) -> str:

@@ -78,4 +78,4 @@ def learning_curve(
 
 def curve_text(curve: Sequence[CurvePoint]) -> str:
     """The points in words."""
-    return ", ".join(f"{p.gap_closed:.3f} at {p.n_prompts:,}" for p in curve)
+    return ", ".join(f"{100 * p.gap_closed:.1f} % at {p.n_prompts:,}" for p in curve)

@@ -67,7 +67,9 @@ class LogDesign:
         worth = ", ".join(f"{t} {n:,.0f}" for t, n in zip(tiers, self.effective_n.tolist(), strict=True))
         text = f"Not every tier answered every prompt; answers are weighted by propensities {where}, worth so many prompts: {worth}."
         lacking = [
-            f"{t} ({s:.0%})" for t, s in zip(tiers, self.unsupported.tolist(), strict=True) if s > _MAX_UNSUPPORTED
+            f"{t} ({100 * s:.0f} %)"
+            for t, s in zip(tiers, self.unsupported.tolist(), strict=True)
+            if s > _MAX_UNSUPPORTED
         ]
         if lacking:
             text += (

@@ -157,7 +157,7 @@ def _one_standard_error(sweeps: dict[str, Sweep], table: Comparable, random_stat
         sweeps, table.quality, table.cost_usd, n_resamples=_RESAMPLES, random_state=random_state
     )
     best = max(sweeps, key=lambda name: bootstrap.routers[name].aiq.estimate)
-    gains = (f"{name} {bootstrap.difference(name).gap_closed.estimate:.1%}" for name in sweeps)
+    gains = (f"{name} {100 * bootstrap.difference(name).gap_closed.estimate:.1f} %" for name in sweeps)
     figures = f"gap closed: {', '.join(gains)}"
     if not bootstrap.difference(best).aiq.estimate > 0:
         return None, (

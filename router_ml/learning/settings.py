@@ -71,7 +71,7 @@ def _choose(
     chosen = candidates[np.argmin(cost[candidates])]
     knob = float(sweep.knob[chosen])
     return Setting(
-        name=f"{quality_target:.0%} of the best single tier's quality",
+        name=f"{100 * quality_target:.0f} % of the best single tier's quality",
         policy=policy,
         # The sweep of thresholds begins just above 1, where no tier reaches it; no calibrated probability is 1 either.
         knob=min(knob, 1.0) if policy == "bar" else knob,

@@ -164,7 +164,7 @@ def report_facts(router: Router, evaluation: Evaluation) -> dict[str, str]:
         **{
             key.replace("_", " "): str(value)
             for key, value in metadata.provenance.items()
-            if not isinstance(value, (dict, list))
+            if value is not None and not isinstance(value, (dict, list))
         },
         **({"learning curve": f"gap closed {curve_text(curve)}"} if (curve := curve_of(router)) else {}),
     }

@@ -228,7 +228,9 @@ def _notes(
         known = "the logging policy is known only by an estimate"
         notes.append(known if design.is_estimated else "propensities as logged")
         shares = (~supported).mean(axis=0)
-        untried = [f"{name} on {share:.1%}" for name, share in zip(ladder.names, shares.tolist(), strict=True) if share]
+        untried = [
+            f"{name} on {100 * share:.1f} %" for name, share in zip(ladder.names, shares.tolist(), strict=True) if share
+        ]
         if untried:
             notes.append(f"hardly ever tried, which counts as a loss of 1: {', '.join(untried)} of the prompts")
     if len(np.unique(unit)) < len(unit):

@@ -137,14 +137,14 @@ def test_what_is_found_is_never_looser_than_asked(
 def test_a_promise_reads_as_a_sentence() -> None:
     text = str(Guarantee("loss", 0.02, 0.05, "value", 20.0, 1234))
     assert text == (
-        "quality loss against the reference tier <= 0.02 with probability 95% over the draw of 1,234 calibration prompts, "
+        "quality loss against the reference tier <= 0.02 with probability 95 % over the draw of 1,234 calibration prompts, "
         "for traffic like them"
     )
 
 
 def test_a_promise_names_its_slice_and_what_it_rests_on() -> None:
     text = str(Guarantee("violation", 0.3, 0.1, "bar", 0.5, 400, slice="category=law", note="propensities as logged"))
-    assert text.startswith("share of answers under the bar <= 0.3 on category=law with probability 90%")
+    assert text.startswith("share of answers under the bar <= 0.3 on category=law with probability 90 %")
     assert text.endswith("; propensities as logged")
 
 

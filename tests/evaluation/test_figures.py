@@ -58,7 +58,7 @@ def test_the_cost_axis_is_log_only_over_a_wide_range(dearest, scale):
 def test_the_learning_curve_names_each_size_and_its_figure():
     axes = curve_figure([(100, -0.02), (300, 0.05), (7179, 0.1)]).axes[0]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["100", "300", "7,179"]
-    assert [text.get_text() for text in axes.texts] == ["-0.020", "0.050", "0.100"]
+    assert [text.get_text() for text in axes.texts] == ["-2.0 %", "5.0 %", "10.0 %"]
 
 
 def test_a_learning_curve_without_points_is_refused():
@@ -134,6 +134,13 @@ def test_labels_of_points_in_one_place_do_not_overlap():
     boxes = place_labels(np.full((6, 2), 200.0), [(80.0, 12.0)] * 6, np.empty((0, 2)), Box(0, 0, 400, 400))
     assert not any(a.overlap(b) for a, b in combinations(boxes, 2))
     assert all(min(box.left, box.bottom) >= 0 and max(box.right, box.top) <= 400 for box in boxes)
+
+
+def test_a_label_touches_no_points_dot():
+    # The first place tried for the first label ends just short of the middle of the second point.
+    points, radius = np.array([[200.0, 200.0], [259.0, 189.0]]), 3.0
+    boxes = place_labels(points, [(60.0, 12.0)] * 2, np.empty((0, 2)), Box(0, 0, 400, 400))
+    assert all(box.grown(radius).covered(points) == 0 for box in boxes)
 
 
 def test_a_label_avoids_the_curve():

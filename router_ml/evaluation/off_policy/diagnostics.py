@@ -162,8 +162,8 @@ def _problems(
         found.append(f"the policy uses tiers that were never tried ({', '.join(untried)})")
     if unsupported > max_unsupported:
         found.append(
-            f"{unsupported:.1%} of the policy is on tiers that were hardly ever tried on such prompts (at most "
-            f"{max_unsupported:.1%} will do)"
+            f"{100 * unsupported:.1f} % of the policy is on tiers that were hardly ever tried on such prompts (at most "
+            f"{100 * max_unsupported:.1f} % will do)"
         )
     if effective_n < min_effective_n:
         found.append(f"the log is worth {effective_n:.1f} rows of the policy (at least {min_effective_n:g} will do)")
