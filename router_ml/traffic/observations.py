@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from router_ml.ladder import Ladder
-from router_ml.traffic.ladders import call_costs
+from router_ml.traffic.ladders import call_costs, call_tokens, mean_output_tokens
 
 __all__ = ["Observations", "observe", "slices"]
 
@@ -27,7 +27,8 @@ class Observations:
     session_id, source, category : array [n] of str
         Empty where not given. Prompts of one session stay together in every split (see `router_ml.traffic.split.keep_together`).
     quality, cost_usd, input_tokens, output_tokens, propensity : array [n, T]
-        NaN where the tier was not tried, or the value not logged.
+        NaN where the tier was not tried, or the value not logged. Output tokens and costs that weren't logged are reckoned, see
+        :func:`router_ml.traffic.ladders.call_tokens`.
     response : array [n, T] of str or None
         None where not logged.
     """
@@ -60,13 +61,14 @@ class Observations:
 def observe(traffic: pl.DataFrame, ladder: Ladder) -> Observations:
     """Arrange a validated traffic table by prompt and tier; rows of models outside the ladder are left out."""
     rows = traffic.filter(pl.col("model").is_in(ladder.models))
-    costs = [
-        rows.filter(pl.col("model") == t.model).select(
-            "prompt_id", "model", cost=pl.Series(call_costs(t, rows.filter(pl.col("model") == t.model)))
-        )
-        for t in ladder
-    ]
-    rows = rows.join(pl.concat(costs), on=["prompt_id", "model"], how="left", maintain_order="left")
+    elsewhere = mean_output_tokens(rows, ladder)
+    told = []
+    for tier in ladder:
+        part = rows.filter(pl.col("model") == tier.model)
+        output = pl.Series(call_tokens(tier, part, elsewhere)[:, 1]).fill_nan(None)
+        cost = pl.Series(call_costs(tier, part, elsewhere))
+        told.append(part.select("prompt_id", "model", cost=cost, n_output=output))
+    rows = rows.join(pl.concat(told), on=["prompt_id", "model"], how="left", maintain_order="left")
     prompts = (
         rows.group_by("prompt_id", maintain_order=True)
         .agg(pl.col("prompt", "session_id", "source", "category").drop_nulls().first())
@@ -92,7 +94,7 @@ def observe(traffic: pl.DataFrame, ladder: Ladder) -> Observations:
         quality=by_tier("quality"),
         cost_usd=by_tier("cost"),
         input_tokens=by_tier("input_tokens"),
-        output_tokens=by_tier("output_tokens"),
+        output_tokens=by_tier("n_output"),
         propensity=by_tier("propensity"),
         response=np.array(wide("response").rows(), dtype=np.object_).reshape(len(prompts), len(ladder)),
     )

@@ -14,7 +14,7 @@ import polars as pl
 from router_ml.errors import TrafficError
 from router_ml.ladder import Ladder
 from router_ml.traffic.labels import NONE, Bar, label
-from router_ml.traffic.ladders import resolve_ladder
+from router_ml.traffic.ladders import ResolvedLadder, resolve_ladder
 from router_ml.traffic.observations import Observations, observe
 from router_ml.traffic.read import find_files
 from router_ml.traffic.sample import simulate
@@ -94,8 +94,7 @@ def write_sample(path: Path, *, n_prompts: int, random_state: int) -> Path:
 def split_traffic(traffic: pl.DataFrame, ladder: Ladder | None, *, test_share: float, random_state: int) -> Split:
     """Split by a hash of the prompt's text, sessions and near duplicates together."""
     resolved = resolve_ladder(traffic, ladder)
-    for note in resolved.notes:
-        logger.info(note)
+    _tell(resolved)
     seen = keep_together(observe(traffic, resolved.ladder))
     test = split_by_hash(seen.prompt, seen.session_id, test_share=test_share, random_state=random_state)
     if test.all() or not test.any():
@@ -113,9 +112,9 @@ def label_traffic(
     """Label each prompt; gives the labels, the resolved ladder and notes on it."""
     _check_judged(traffic, ladder)
     resolved = resolve_ladder(traffic, ladder)
-    for note in resolved.notes:
-        logger.info(note)
-    return label(traffic.lazy(), resolved.ladder, bar).collect(), resolved.ladder, resolved.notes
+    _tell(resolved)
+    labels = label(traffic.lazy(), resolved.ladder, bar).collect()
+    return labels, resolved.ladder, resolved.notes + resolved.warnings
 
 
 def prepare(traffic: pl.DataFrame, ladder: Ladder | None, bar: Bar) -> Prepared:
@@ -162,6 +161,13 @@ def hash_files(paths: Sequence[str | Path]) -> str:
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
+
+
+def _tell(resolved: ResolvedLadder) -> None:
+    for note in resolved.notes:
+        logger.info(note)
+    for warning in resolved.warnings:
+        logger.warning(warning)
 
 
 def _check_judged(traffic: pl.DataFrame, ladder: Ladder | None) -> None:

@@ -8,7 +8,15 @@ import pytest
 
 from router_ml.errors import LadderError
 from router_ml.ladder import Ladder, Tier
-from router_ml.traffic.ladders import call_costs, estimate_prices, list_price, mean_cost, resolve_ladder, token_counts
+from router_ml.traffic.ladders import (
+    call_costs,
+    call_tokens,
+    estimate_prices,
+    list_price,
+    mean_cost,
+    resolve_ladder,
+    token_counts,
+)
 from router_ml.traffic.schema import SCHEMA
 
 NANO, NANO_IN, NANO_OUT = "gpt-4.1-nano", 0.10, 0.40
@@ -160,4 +168,76 @@ def test_tokens_not_logged_are_a_quarter_of_the_characters() -> None:
         {"model": "x", "response": "r" * 8}, {"model": "x"}, {"model": "x", "input_tokens": 3, "output_tokens": 4}
     )
 
-    assert token_counts(rows).tolist() == [[10, 2], [10, 0], [3, 4]]
+    assert np.array_equal(token_counts(rows), [[10, 2], [10, np.nan], [3, 4]], equal_nan=True)
+
+
+# What is not known is not 0
+
+
+def test_one_answer_of_unknown_length_costs_what_the_tiers_others_do() -> None:
+    rows = table({"model": "x", "input_tokens": 0, "output_tokens": 10**6}, {"model": "x", "input_tokens": 0})
+
+    assert call_costs(Tier("t", "x", 1.0, 8.0), rows).tolist() == [8.0, 8.0]
+
+
+def test_a_tier_of_unknown_lengths_answers_as_the_others_do() -> None:
+    """Taken as 0 tokens long, gpt-4.1's answers would cost less than gpt-4.1-mini's, a fifth of its price."""
+    traffic = table(
+        *({"model": "gpt-4.1-mini", "input_tokens": 10, "output_tokens": 100} for _ in range(3)), {"model": "gpt-4.1"}
+    )
+    resolved = resolve_ladder(traffic)
+
+    assert resolved.ladder.models == ("gpt-4.1-mini", "gpt-4.1")
+    (warning,) = resolved.warnings
+    assert warning.startswith("gpt-4.1: neither output_tokens nor response is logged")
+    assert "(100 tokens on the mean)" in warning
+    assert mean_cost(resolved.ladder[1], traffic[3:], 100.0) == pytest.approx((10 * 2.0 + 100 * 8.0) / 1e6)
+
+
+def test_costs_are_not_reckoned_where_no_length_is_known() -> None:
+    with pytest.raises(LadderError, match=r"output_tokens, a response or a cost_usd .*request_usd"):
+        resolve_ladder(table({"model": NANO}, {"model": "gpt-4.1"}))
+
+
+def test_prices_of_a_call_do_where_no_length_is_known() -> None:
+    ladder = Ladder((Tier("a", "x", 0, 0, request_usd=2.0), Tier("b", "y", 0, 0, request_usd=1.0)))
+
+    assert resolve_ladder(table({"model": "x"}, {"model": "y"}), ladder).ladder.names == ("b", "a")
+
+
+def test_costs_without_tokens_do_not_contradict_a_list_price() -> None:
+    """Calls of 10 tokens in and 90 out; their lengths are what the logged cost pays for."""
+    usd = (10 * NANO_IN + 90 * NANO_OUT) / 1e6
+    traffic = table(*({"model": NANO, "cost_usd": usd} for _ in range(3)), cost("dear", 9))
+    resolved = resolve_ladder(traffic)
+    tier = resolved.ladder[0]
+
+    assert (tier.model, tier.price_source) == (NANO, "genai-prices")
+    assert call_tokens(tier, traffic[:3])[:, 1].tolist() == pytest.approx([90, 90, 90])
+    assert any("can't be checked" in w and w.startswith(NANO) for w in resolved.warnings)
+
+
+def test_costs_without_tokens_and_without_a_list_price_are_the_mean_of_a_call() -> None:
+    resolved = resolve_ladder(
+        table({"model": "x", "cost_usd": 1.0}, {"model": "x", "cost_usd": 3.0}, cost("dear", 9), cost("dear", 9))
+    )
+    tier = resolved.ladder[0]
+
+    assert (tier.model, tier.input_usd_per_mtok, tier.output_usd_per_mtok, tier.request_usd) == ("x", 0, 0, 2.0)
+
+
+def test_costs_that_are_all_0_do_not_beat_a_list_price() -> None:
+    traffic = table(*calls(NANO, 0.0, 0.0), *calls("gpt-4.1-mini", 0.4, 1.6))
+    resolved = resolve_ladder(traffic)
+    nano = resolved.ladder[0]
+
+    assert (nano.model, nano.input_usd_per_mtok) == (NANO, pytest.approx(NANO_IN))
+    assert mean_cost(nano, traffic.filter(model=NANO)) > 0
+    assert any(w.startswith(f"{NANO}: each logged cost_usd is 0") for w in resolved.warnings)
+
+
+def test_a_tier_that_is_said_to_be_free_stays_free() -> None:
+    ladder = Ladder((Tier("own", "x", 0, 0), Tier("b", "y", 2, 2)))
+    resolved = resolve_ladder(table(cost("x", 0), cost("y", 2)), ladder)
+
+    assert (mean_cost(resolved.ladder[0], table(cost("x", 0))), resolved.warnings) == (0, ())

@@ -43,8 +43,21 @@ def test_costs_not_logged_are_computed_from_the_tiers_prices() -> None:
     assert observe(pl.DataFrame(rows, schema=SCHEMA), LADDER).cost_usd.tolist() == [[1.0, 10.0]]
 
 
-def test_token_counts_not_logged_are_nan_though_tried(observations: Observations) -> None:
-    assert np.array_equal(observations.output_tokens, [[np.nan, np.nan], [np.nan, 7]], equal_nan=True)
+def test_output_tokens_not_logged_are_told_by_the_response() -> None:
+    rows = [{"prompt_id": "a", "prompt": "p", "model": m, "response": "r" * 40} for m in "sl"]
+
+    assert observe(pl.DataFrame(rows, schema=SCHEMA), LADDER).output_tokens.tolist() == [[10, 10]]
+
+
+def test_output_tokens_of_a_tier_that_tells_nothing_are_the_others_mean() -> None:
+    rows = [
+        {"prompt_id": "a", "prompt": "p", "model": "s"},
+        {"prompt_id": "a", "prompt": "p", "model": "l", "output_tokens": 7},
+        {"prompt_id": "b", "prompt": "q", "model": "l"},
+    ]
+    seen = observe(pl.DataFrame(rows, schema=SCHEMA), LADDER)
+
+    assert np.array_equal(seen.output_tokens, [[7, 7], [np.nan, np.nan]], equal_nan=True)
 
 
 def test_texts_given_on_any_row_of_a_prompt_are_found_and_else_empty(observations: Observations) -> None:
