@@ -35,20 +35,27 @@ class Validated:
         The usable rows, in the schema's columns, sorted by (prompt_id, model), which is unique.
     rejects : DataFrame
         Columns ``file``, ``row``, ``reason``: one row for each that was left out.
-    n_read, n_duplicates : int
-        Rows read, and rows dropped because a newer one holds the same prompt and model.
+    n_read, n_duplicates, n_repeats : int
+        Rows read, rows dropped because a newer one holds the same prompt and model, and rows averaged into one as old.
     """
 
     traffic: pl.DataFrame
     rejects: pl.DataFrame
     n_read: int
     n_duplicates: int
+    n_repeats: int = 0
 
     def summary(self) -> str:
         """The counts, in one line."""
         return (
             f"{self.n_read:,} rows read: {self.traffic.height:,} kept, {self.rejects.height:,} rejected, "
-            f"{self.n_duplicates:,} older duplicates dropped; "
+            f"{self.n_duplicates:,} older duplicates dropped"
+            + (
+                f", {self.n_repeats:,} repeats averaged into others of the same prompt and model"
+                if self.n_repeats
+                else ""
+            )
+            + "; "
             f"{self.traffic['prompt_id'].n_unique():,} prompts, {self.traffic['model'].n_unique()} models"
         )
 
@@ -69,10 +76,11 @@ def load_traffic(paths: Iterable[str | Path], *, max_rejects: float = MAX_REJECT
 
 
 def validate(frame: pl.LazyFrame, *, max_rejects: float = MAX_REJECTS) -> Validated:
-    """Check each row, set the bad ones apart, drop older duplicates.
+    """Check each row, set the bad ones apart, drop older duplicates, average repeats.
 
     A missing `prompt_id` becomes a hash of the prompt. Of rows with the same prompt and model the newest `created_at`
-    stays; of equally old ones the last read.
+    stays. Where that leaves several (none has a date, say) nothing tells that one of them is out of date: they become one row, with the mean
+    of each number, and the texts of the last one read that is judged, else of the last one read.
 
     Parameters
     ----------
@@ -105,8 +113,10 @@ def validate(frame: pl.LazyFrame, *, max_rejects: float = MAX_REJECTS) -> Valida
             f"{rejects.height:,} of {table.height:,} rows can't be used; the first is {file}, row {row}: {reason}. "
             f"Mend the table (or accept up to that share of rejects with --max-rejects)."
         )
-    unique = _newest(good.with_columns(prompt_ids(good)))
-    return Validated(unique, rejects, n_read=table.height, n_duplicates=good.height - unique.height)
+    newest = _newest(good.with_columns(prompt_ids(good)))
+    unique = _averaged(newest)
+    n_duplicates, n_repeats = good.height - newest.height, newest.height - unique.height
+    return Validated(unique, rejects, table.height, n_duplicates, n_repeats)
 
 
 def row_rules() -> list[pl.Expr]:
@@ -155,8 +165,22 @@ def prompt_ids(table: pl.DataFrame) -> pl.Series:
 
 
 def _newest(table: pl.DataFrame) -> pl.DataFrame:
-    return (
-        table.sort("created_at", nulls_last=False, maintain_order=True)
-        .unique(["prompt_id", "model"], keep="last", maintain_order=True)
-        .sort("prompt_id", "model")
-    )
+    """The rows that no other one of their prompt and model is newer than; one without a date is the oldest."""
+    newest = pl.col("created_at").max().over("prompt_id", "model")
+    return table.filter(pl.col("created_at").eq_missing(newest))
+
+
+def _averaged(table: pl.DataFrame) -> pl.DataFrame:
+    """One row a prompt and model: the mean of each number, the rest of the last row that is judged, else of the last."""
+    repeated = pl.struct("prompt_id", "model").is_duplicated()
+    repeats = table.filter(repeated)
+    if not repeats.is_empty():
+        # Rounding must not take the mean of equal values off them, and under the bar.
+        numbers = {name: dtype for name, dtype in SCHEMA.items() if dtype.is_numeric()}
+        exact = {name: pl.col(name).mean().clip(pl.col(name).min(), pl.col(name).max()) for name in numbers}
+        means = [exact[name].round().cast(t) if t.is_integer() else exact[name] for name, t in numbers.items()]
+        rest = [name for name in table.columns if name not in ("prompt_id", "model", *numbers)]
+        in_order = repeats.sort(pl.col("quality").is_not_null(), maintain_order=True)
+        merged = in_order.group_by("prompt_id", "model", maintain_order=True).agg(*means, pl.col(rest).last())
+        table = pl.concat([table.filter(~repeated), merged.select(table.columns)])
+    return table.sort("prompt_id", "model")

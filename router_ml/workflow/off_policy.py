@@ -336,4 +336,9 @@ def _notes(router: Router, paths: Sequence[str | Path], read: Validated, log: Lo
             f"{read.n_duplicates:,} older rows of the same prompt and model were dropped. Where one prompt was asked several times, "
             "give each request a prompt_id of its own."
         )
+    if read.n_repeats:
+        notes.append(
+            f"{read.n_repeats:,} repeats of the same prompt and model were averaged into others, so such a prompt counts once. Where one prompt "
+            "was asked several times, give each request a prompt_id of its own."
+        )
     return tuple(notes)

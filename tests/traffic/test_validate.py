@@ -146,10 +146,39 @@ def test_newest_duplicate_stays_and_the_others_are_counted() -> None:
     assert (validated.traffic["response"].to_list(), validated.n_duplicates) == (["3"], 2)
 
 
-def test_of_equally_old_duplicates_the_last_read_stays() -> None:
+def test_of_equally_old_repeats_the_last_answer_stays() -> None:
     rows = [{"created_at": day(1), "response": r} for r in ("first", "second")]
 
     assert validate(frame(*rows)).traffic["response"].to_list() == ["second"]
+
+
+@pytest.mark.parametrize("created_at", [None, day(1)])
+def test_repeats_that_nothing_tells_apart_are_averaged(created_at: datetime | None) -> None:
+    """The last row alone would make a model that is right half of the time one that is always wrong."""
+    told = [(1.0, 3.0, 10), (0.0, 1.0, 20), (None, None, None)]
+    rows = [{"created_at": created_at, "quality": q, "cost_usd": c, "output_tokens": n} for q, c, n in told]
+    validated = validate(frame(*rows))
+
+    assert validated.traffic.select("quality", "cost_usd", "output_tokens").rows() == [(0.5, 2.0, 15)]
+    assert (validated.n_duplicates, validated.n_repeats) == (0, 2)
+
+
+def test_the_average_of_equal_qualities_is_that_quality() -> None:
+    """Summed and divided, three times 0.7 is less than 0.7."""
+    assert validate(frame(*({"quality": 0.7} for _ in range(3)))).traffic["quality"].to_list() == [0.7]
+
+
+def test_of_repeats_the_last_judged_answer_stays() -> None:
+    rows = [{"response": "a", "quality": 1.0}, {"response": "b", "quality": 0.0}, {"response": "c"}]
+
+    assert validate(frame(*rows)).traffic["response"].to_list() == ["b"]
+
+
+def test_only_the_newest_rows_are_averaged() -> None:
+    rows = [{"created_at": day(d), "quality": q} for d, q in ((1, 0.0), (2, 1.0), (2, 0.5))]
+    validated = validate(frame(*rows))
+
+    assert (validated.traffic["quality"].to_list(), validated.n_duplicates, validated.n_repeats) == ([0.75], 1, 1)
 
 
 def test_duplicate_without_a_date_is_the_oldest() -> None:
@@ -167,7 +196,14 @@ def test_traffic_comes_out_sorted_by_prompt_and_model() -> None:
 def test_summary_holds_the_counts() -> None:
     summary = check({"quality": 7.0}, {}, {}).summary()
 
-    assert summary == "4 rows read: 2 kept, 1 rejected, 1 older duplicates dropped; 2 prompts, 1 models"
+    assert summary == (
+        "4 rows read: 2 kept, 1 rejected, 0 older duplicates dropped, 1 repeats averaged into others of the same prompt and model; "
+        "2 prompts, 1 models"
+    )
+
+
+def test_summary_does_not_speak_of_repeats_where_there_are_none() -> None:
+    assert check().summary() == "1 rows read: 1 kept, 0 rejected, 0 older duplicates dropped; 1 prompts, 1 models"
 
 
 row = st.fixed_dictionaries(
@@ -187,4 +223,5 @@ def test_every_row_read_is_kept_rejected_or_a_duplicate(rows: list[dict[str, obj
     validated = validate(frame({"prompt": "good"}, *rows), max_rejects=1)
 
     assert validated.n_read == len(rows) + 1
-    assert validated.traffic.height + validated.rejects.height + validated.n_duplicates == validated.n_read
+    kept = validated.traffic.height + validated.n_repeats
+    assert kept + validated.rejects.height + validated.n_duplicates == validated.n_read
