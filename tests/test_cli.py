@@ -161,6 +161,15 @@ def test_embed_writes_a_row_a_prompt(path300: Path300, tmp_path: Path) -> None:
     assert pl.read_parquet(tmp_path / "embeddings.parquet").columns == ["prompt_id", "n_chars", "embedding", "tokens"]
 
 
+@pytest.mark.parametrize("command", ["label", "embed"])
+def test_rejects_are_named_with_their_reasons(command: str, frame: pl.DataFrame, tmp_path: Path) -> None:
+    bad = frame.with_columns(quality=pl.when(pl.int_range(pl.len()) == 1).then(7.0).otherwise("quality"))
+    bad.write_parquet(tmp_path / "traffic.parquet")
+    done = run(command, tmp_path / "traffic.parquet", "--out", tmp_path / "out.parquet")
+    assert f"Left out, with the reasons: {tmp_path / 'out.rejects.csv'}" in done.stdout
+    assert "row 2: quality: got 7.0" in done.stderr
+
+
 def test_logged_sample_has_one_row_a_prompt(tmp_path: Path) -> None:
     run("sample", "--out", tmp_path / "logged.parquet", "--n-prompts", 20, "--logged")
     assert pl.read_parquet(tmp_path / "logged.parquet").height == 20

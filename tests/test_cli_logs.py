@@ -13,6 +13,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from router_ml.cli import main
+from router_ml.cli.logs import FORMATS
+from router_ml.traffic.importers import IMPORTERS
 from router_ml.traffic.sample import TIERS_PATH, simulate
 from router_ml.traffic.schema import SCHEMA
 
@@ -82,6 +84,28 @@ def test_an_unknown_format_names_those_there_are(pairs: Path, tmp_path: Path) ->
     assert done.exit_code == 2
     assert "openai-batch" in done.stderr
     assert not (tmp_path / "t.parquet").exists()
+
+
+def test_help_of_ingest_lists_the_formats() -> None:
+    assert tuple(IMPORTERS) == FORMATS
+    told = "".join(run("ingest", "--help").stdout.split())
+    assert all(name in told for name in IMPORTERS)
+
+
+@pytest.mark.parametrize("command", ["ingest", "replay", "judge", "label", "embed", "fit", "sample", "export"])
+def test_an_output_of_another_suffix_is_refused_before_any_work(command: str, tmp_path: Path) -> None:
+    """Parquet in a file called .csv is a table that no command reads again."""
+    given = {"ingest": ["table", "no.csv"], "sample": []}.get(command, ["no.parquet"])
+    (tmp_path / "a.yaml").touch()
+    options = {"replay": ["--tiers", tmp_path / "a.yaml"], "judge": ["--judge", tmp_path / "a.yaml"]}.get(command, [])
+    if command == "export":
+        (tmp_path / "a.onnx").touch()
+        given = [tmp_path / "a.onnx"]
+    before = sorted(tmp_path.iterdir())
+    done = run(command, *given, *options, "--out", tmp_path / "t.csv")
+    assert done.exit_code == 2
+    assert "doesn't end in .onnx" in done.stderr if command in ("fit", "export") else "in .parquet" in done.stderr
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_replay_needs_a_budget(tmp_path: Path) -> None:

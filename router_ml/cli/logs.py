@@ -15,25 +15,41 @@ from router_ml.cli.options import (
     MAX_REJECTS,
     SEED,
     TRAFFIC,
+    OutFile,
+    echo_rejects,
     load_router,
     not_an_input,
+    out_option,
     read_ladder,
     train_extra,
     usage,
 )
 from router_ml.files import replacing
 
-_PATHS = click.argument("paths", nargs=-1, required=True, type=str)
-_OUT = click.option(
-    "--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Where the table goes (Parquet)."
+FORMATS = (
+    "openai-batch",
+    "openai-stored",
+    "openrouter",
+    "helicone",
+    "litellm",
+    "langfuse",
+    "otel",
+    "mlflow",
+    "routerbench",
+    "routellm",
+    "table",
 )
+"""What `ingest` reads: the names in ``router_ml.traffic.importers``, which isn't imported for the sake of a help page."""
+
+_PATHS = click.argument("paths", nargs=-1, required=True, type=str)
+_OUT = out_option(".parquet", "Where the table goes (.parquet).")
 _TIERS_REQUIRED = click.option(
     "--tiers", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The ladder (YAML)."
 )
 
 
 @click.command()
-@click.argument("format")
+@click.argument("format", type=click.Choice(FORMATS))
 @_PATHS
 @_OUT
 @click.option("--quality-from", help="Name of the feedback or score that becomes quality.")
@@ -148,7 +164,7 @@ def ingest(
         return
     click.echo(ingested.card.to_text())
     click.echo(f"\n{ingested.result.summary()}\nTraffic: {out}")
-    _echo_rejects(ingested.result.rejects)
+    echo_rejects(ingested.result.rejects)
 
 
 @click.command()
@@ -244,7 +260,7 @@ def replay(
         click.echo(json.dumps({**content, **dataclasses.asdict(report)}))
         return
     click.echo(f"{report.summary()}\nTraffic: {out}, not judged yet; journal: {kept}")
-    _echo_rejects(rejects)
+    echo_rejects(rejects)
 
 
 @click.command()
@@ -272,7 +288,7 @@ def replay(
     type=click.FloatRange(0, 1, min_open=True),
     help="The bar of that comparison.",
 )
-@click.option("--grades", type=click.Path(dir_okay=False, path_type=Path), help="Write each grade, with its reason.")
+@click.option("--grades", type=OutFile(".parquet"), help="Write each grade, with its reason, here (.parquet).")
 @ENCODER
 @MAX_REJECTS
 @SEED
@@ -342,12 +358,7 @@ def judge(
     if agreement is not None:
         click.echo(agreement.summary())
     click.echo(f"Traffic: {out}")
-    _echo_rejects(rejects)
-
-
-def _echo_rejects(path: Path | None) -> None:
-    if path is not None:
-        click.echo(f"Left out, with the reasons: {path}")
+    echo_rejects(rejects)
 
 
 def _pairs(option: str, texts: tuple[str, ...]) -> dict[str, str]:

@@ -22,6 +22,7 @@ from router_ml.cli.options import (
     given,
     load_router,
     not_an_input,
+    out_option,
     train_extra,
 )
 from router_ml.files import replacing
@@ -154,9 +155,7 @@ def explore(
 @click.command()
 @ARTIFACT
 @click.argument("traffic", nargs=-1, type=click.Path(path_type=Path))
-@click.option(
-    "--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Where the other file goes (.onnx)."
-)
+@out_option(".onnx", "Where the other file goes (.onnx).")
 @click.option(
     "--weights",
     type=click.Choice(["float16", "int8"]),

@@ -16,6 +16,33 @@ if TYPE_CHECKING:
     from router_ml.ladder import Ladder
     from router_ml.traffic.labels import Bar
 
+
+class OutFile(click.Path):
+    """A file to write, of the one suffix that its readers know it by."""
+
+    def __init__(self, suffix: str) -> None:
+        super().__init__(dir_okay=False, path_type=Path)
+        self.suffix = suffix
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse another suffix, before any work."""
+        path = Path(str(super().convert(value, param, ctx)))
+        if path.suffix != self.suffix:
+            self.fail(f"{str(path)!r} doesn't end in {self.suffix}, which is what is written.", param, ctx)
+        return path
+
+
+def out_option(suffix: str, text: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """``--out`` of a command."""
+    return click.option("--out", required=True, type=OutFile(suffix), help=text)
+
+
+def echo_rejects(path: Path | None) -> None:
+    """Say where the rejects are, if there are any."""
+    if path is not None:
+        click.echo(f"Left out, with the reasons: {path}")
+
+
 TRAFFIC = click.argument("traffic", nargs=-1, required=True, type=click.Path(path_type=Path))
 ARTIFACT = click.argument("artifact", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 TIERS = click.option(

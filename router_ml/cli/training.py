@@ -21,7 +21,9 @@ from router_ml.cli.options import (
     SEED,
     TIERS,
     TRAFFIC,
+    echo_rejects,
     not_an_input,
+    out_option,
     parse_bar,
     read_ladder,
     train_extra,
@@ -34,9 +36,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option(
-    "--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Where the table goes (Parquet)."
-)
+@out_option(".parquet", "Where the table goes (.parquet).")
 @click.option("--n-prompts", default=3000, show_default=True, type=click.IntRange(min=1))
 @click.option("--logged", is_flag=True, help="One tier a prompt, chosen by a logging policy, with propensities.")
 @SEED
@@ -60,9 +60,7 @@ def sample(out: Path, n_prompts: int, logged: bool, seed: int) -> None:
 @TIERS
 @BAR
 @REFERENCE
-@click.option(
-    "--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Where the labels go (Parquet)."
-)
+@out_option(".parquet", "Where the labels go (.parquet).")
 @MAX_REJECTS
 @JSON
 def label(
@@ -90,30 +88,28 @@ def label(
         labels, ladder, _ = workflow.label_traffic(read.traffic, read_ladder(tiers), asked)
     with replacing(out) as temporary:
         labels.write_parquet(temporary)
-    read.write_rejects(out)
+    rejects = read.write_rejects(out)
     counts = dict(count_labels(labels, ladder).iter_rows())
     if as_json:
         by = {c: count_labels(labels, ladder, c).rows() for c in ("source", "category")}
         slices = {c: [{c: v, "label": lab, "n": n} for v, lab, n in rows] for c, rows in by.items()}
-        click.echo(json.dumps({"out": str(out), "labels": counts, "slices": slices}))
+        click.echo(
+            json.dumps({"out": str(out), "rejects": rejects and str(rejects), "labels": counts, "slices": slices})
+        )
         return
     _echo_counts("", [("", name, n) for name, n in counts.items()])
     for column in ("source", "category"):
         if labels[column].n_unique() > 1:
             _echo_counts(column, count_labels(labels, ladder, column).rows())
     click.echo(f"Labels of {labels.height:,} prompts in {out}")
+    echo_rejects(rejects)
 
 
 @click.command()
 @TRAFFIC
 @ENCODER
 @CACHE
-@click.option(
-    "--out",
-    required=True,
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Where the embeddings go (Parquet: prompt_id, n_chars, embedding).",
-)
+@out_option(".parquet", "Where the embeddings go (.parquet: prompt_id, n_chars, embedding, tokens).")
 @MAX_REJECTS
 @click.pass_obj
 def embed(
@@ -132,15 +128,13 @@ def embed(
         table = workflow.embed_table(read.traffic, encoder, cache=cache, progress=progress)
     with replacing(out) as temporary:
         table.write_parquet(temporary)
-    read.write_rejects(out)
     click.echo(f"Embeddings of {table.height:,} prompts in {out}")
+    echo_rejects(read.write_rejects(out))
 
 
 @click.command()
 @TRAFFIC
-@click.option(
-    "--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Where the artifact goes (.onnx)."
-)
+@out_option(".onnx", "Where the artifact goes (.onnx).")
 @TIERS
 @BAR
 @REFERENCE

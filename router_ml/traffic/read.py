@@ -71,6 +71,10 @@ def _scan_file(path: Path) -> pl.LazyFrame:
             f"{path}: files ending in {path.suffix or 'nothing'!r} can't be read; give {', '.join(_SCANNERS)}."
         )
     try:
+        if _is_empty(path):
+            raise TrafficError(
+                f"{path} is empty; give a table with at least the columns {list(REQUIRED)} and some rows."
+            )
         frame = _SCANNERS[path.suffix](path)
         columns = frame.collect_schema()
     except (OSError, pl.exceptions.PolarsError) as exc:
@@ -83,6 +87,12 @@ def _scan_file(path: Path) -> pl.LazyFrame:
     if REASON not in columns:
         frame = frame.with_columns(pl.lit(None, pl.String).alias(REASON))
     return typed(frame, columns).with_columns(pl.lit(str(path)).alias(FILE)).select(*SCHEMA, FILE, ROW, REASON)
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether a file holds nothing, or a text nothing but white space."""
+    with path.open("rb") as file:
+        return not (any(line.strip() for line in file) if path.suffix != ".parquet" else file.read(1))
 
 
 def typed(frame: pl.LazyFrame, columns: Mapping[str, pl.DataType]) -> pl.LazyFrame:

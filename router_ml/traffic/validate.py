@@ -59,6 +59,12 @@ class Validated:
             f"{self.traffic['prompt_id'].n_unique():,} prompts, {self.traffic['model'].n_unique()} models"
         )
 
+    def first_rejects(self, n: int = 3) -> tuple[str, ...]:
+        """Where and why the first rows were rejected, and how many more were."""
+        said = [f"Rejected: {file}, row {row}: {reason}" for file, row, reason in self.rejects.head(n).iter_rows()]
+        more = self.rejects.height - len(said)
+        return (*said, f"Rejected: {more:,} more") if more else tuple(said)
+
     def write_rejects(self, beside: Path) -> Path | None:
         """Write the rejects as ``<name>.rejects.csv`` beside an output; returns the path, or None if there are none."""
         path = rejects_path(beside)

@@ -81,6 +81,8 @@ def read_traffic(paths: Sequence[str | Path], *, max_rejects: float = MAX_REJECT
     """Read and validate traffic files, folders and globs."""
     traffic = load_traffic(paths, max_rejects=max_rejects)
     logger.info(traffic.summary())
+    for reject in traffic.first_rejects():
+        logger.info(reject)
     return traffic
 
 

@@ -252,3 +252,12 @@ def test_naive_parquet_times_are_utc(tmp_path: Path) -> None:
     frame.write_parquet(tmp_path / "a.parquet")
 
     assert scan([tmp_path / "a.parquet"]).collect()["created_at"][0] == datetime(2026, 1, 2, 3, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.parquet"])
+@pytest.mark.parametrize("text", ["", "\n \n"])
+def test_an_empty_file_is_said_to_be_empty(name: str, text: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_text("" if name == "a.parquet" else text, encoding="utf-8")
+    with pytest.raises(TrafficError, match="is empty"):
+        load_traffic([path])

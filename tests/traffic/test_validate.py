@@ -193,6 +193,12 @@ def test_traffic_comes_out_sorted_by_prompt_and_model() -> None:
     assert validate(frame(*rows)).traffic.select("prompt_id", "model").rows() == [("a", "x"), ("a", "y"), ("b", "x")]
 
 
+def test_the_first_rejects_are_named_and_the_others_counted() -> None:
+    said = check(*({"quality": 7.0} for _ in range(5))).first_rejects(n=1)
+
+    assert said == ("Rejected: log.csv, row 3: quality: got 7.0, needed a number in [0, 1]", "Rejected: 4 more")
+
+
 def test_summary_holds_the_counts() -> None:
     summary = check({"quality": 7.0}, {}, {}).summary()
 
