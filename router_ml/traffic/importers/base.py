@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 from router_ml.errors import InputError, TrafficError
 from router_ml.traffic.importers.feedback import Scale
+from router_ml.traffic.importers.fields import mapping
 from router_ml.traffic.schema import SCHEMA
 
-__all__ = ["Found", "ImportOptions", "Importer", "Join", "Reader", "Record", "Row", "SkippedError"]
+__all__ = ["Found", "ImportOptions", "Importer", "Join", "Reader", "Record", "Row", "SkippedError", "names_in"]
 
 Record = Mapping[str, Any]
 """One parsed record of a log: a JSON object, or a row of a CSV or Parquet file by column name."""
@@ -101,6 +102,14 @@ def _itself(record: Record) -> Iterable[Record]:
     return (record,)
 
 
+def names_in(record: Record) -> Iterable[str]:
+    """Names of a record's fields, and of its metadata's, its bodies' too."""
+    yield from record
+    for inner in (record, *(mapping(record.get(key)) for key in ("request", "response", "body"))):
+        yield from mapping(inner.get("metadata"))
+        yield from mapping(mapping(inner.get("body")).get("metadata"))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Importer:
     """A format of logs.
@@ -117,6 +126,8 @@ class Importer:
     lists : tuple of str
         Keys of a JSON document under which its list of records stands, for documents too large to be read at once.
     join : Join or None
+    names : callable
+        ``record -> names``: what `quality_from` might mean, and for tables the columns; for the error that says that nothing has the name given.
     read : Reader or None
         For logs that stand in a database or on a server, by URL; files (JSON lines, JSON documents, CSV, Parquet) are read without it.
     """
@@ -127,4 +138,5 @@ class Importer:
     unpack: Callable[[Record], Iterable[Record]] = _itself
     lists: tuple[str, ...] = ()
     join: Join | None = None
+    names: Callable[[Record], Iterable[str]] = names_in
     read: Reader | None = None

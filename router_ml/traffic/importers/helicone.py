@@ -66,10 +66,17 @@ def _score(value: object) -> object:
     return value.get("value") if isinstance(value, dict) else value
 
 
+def _names(record: Record) -> Iterable[str]:
+    """What feedback is called: a score, a field of the record, a property."""
+    places = (mapping(record.get(key)) for key in ("scores", "request_properties", "properties"))
+    return [*record, *(name for place in places for name in place)]
+
+
 HELICONE = Importer(
     name="helicone",
     summary="Helicone's export with bodies, or pages of its request API",
     parse=_parse,
     unpack=_unpack,
+    names=_names,
     lists=("data",),
 )

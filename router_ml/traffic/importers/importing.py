@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -15,6 +15,7 @@ from router_ml.traffic.importers.files import find_logs
 from router_ml.traffic.importers.joining import KeptRecords
 from router_ml.traffic.importers.reading import read_logs
 from router_ml.traffic.importers.registry import get_importer
+from router_ml.traffic.importers.table import TABLE
 from router_ml.traffic.importers.writing import TableWriter, Transform, rejects_path
 from router_ml.traffic.validate import MAX_REJECTS
 
@@ -22,6 +23,8 @@ __all__ = ["ImportResult", "Progress", "import_traffic"]
 
 _PROGRESS_EVERY = 1000
 _NOTES = 2
+_NAMES = 40
+"""Names that an error lists at most."""
 _TOO_DEEP = "nested too deep"
 
 
@@ -103,15 +106,20 @@ def import_traffic(
     Raises
     ------
     TrafficError
-        If nothing usable was found, or too much was rejected; the rejects are written then, the table isn't.
+        If nothing usable was found, or too much was rejected; the rejects are written then, the table isn't. If no record has a column or a
+        feedback that the options name; nothing is written then.
     InputError
-        If there is no such format, or the output is one of the logs or can't be written.
+        If there is no such format, it has no columns to map, or the output is one of the logs or can't be written.
 
     Notes
     -----
-    Duplicates stay, since they can only be told with all rows at hand; reading the table drops them.
+    Duplicates stay, since they can only be told with all rows at hand; reading the table drops or averages them.
     """
     importer, options, out = get_importer(format), options or ImportOptions(), Path(out)
+    if options.columns and importer.name != TABLE.name:
+        raise InputError(
+            f"The format {importer.name!r} has no columns to map; {sorted(options.columns)} can be mapped for 'table' only."
+        )
     given = [*paths]
     urls = [str(p) for p in given if importer.read and "://" in str(p)]
     local = [p for p in given if str(p) not in urls]
@@ -123,6 +131,8 @@ def import_traffic(
             run.go()
             table.flush()
             problem = _too_much_left_out(run, max_rejects)
+            if problem is None and run.never_seen:
+                raise TrafficError(_says_what_there_is(run))
             rejects = table.commit(table=problem is None)
     except OSError as exc:  # the logs' own are TrafficErrors by now
         raise InputError(f"{out} can't be written: {exc}") from exc
@@ -156,6 +166,14 @@ def _too_much_left_out(run: _Run, max_rejects: float) -> str | None:
     return None
 
 
+def _says_what_there_is(run: _Run) -> str:
+    options, given = run.options, sorted(run.never_seen)
+    columns = [f"--column {ours}={theirs}" for ours, theirs in options.columns.items() if theirs in given]
+    asked = [*columns, *([f"--quality-from {options.quality_from}"] if options.quality_from in given else [])]
+    found = [name[:40] for name in run.names]
+    return f"No record holds what {', '.join(asked)} names; there is {found or 'nothing that it could be'}. Nothing was written."
+
+
 class _Run:
     """One import under way."""
 
@@ -170,6 +188,9 @@ class _Run:
     ) -> None:
         self.importer, self.options, self.table, self.n_records = importer, options, table, 0
         self._files, self._urls, self._on_progress, self._n_bytes = files, urls, on_progress, 0
+        asked = [*options.columns.values(), options.quality_from]
+        self.never_seen = {name for name in asked if name is not None}
+        self.names: dict[str, None] = {}
         passes = 2 if importer.join else 1
         self._total = 0 if urls else passes * sum(p.stat().st_size for p in files)
 
@@ -221,6 +242,8 @@ class _Run:
         if found.value is None:
             self.table.reject(found.file, found.row, found.problem or "got nothing")
             return
+        if self.never_seen:
+            self._look_for_names(found.value)
         join = self.importer.join
         try:
             if join is None or kept is None:
@@ -232,12 +255,22 @@ class _Run:
             for row in rows:
                 row = with_extras(row, self.options.defaults, list(self.options.defaults))
                 self.table.add(row, file=found.file, at=found.row)
+                if row.get("quality") is not None and "response" in row:  # a failed call has a quality without feedback
+                    self.never_seen.discard(str(self.options.quality_from))
         except SkippedError as exc:
             self.table.skip(found.file, found.row, str(exc))
         except InputError as exc:
             self.table.reject(found.file, found.row, str(exc))
         except RecursionError:
             self.table.reject(found.file, found.row, _TOO_DEEP)
+
+    def _look_for_names(self, record: Record) -> None:
+        with suppress(InputError, RecursionError):  # that are met again where the record is parsed
+            here = {name for name in self.importer.names(record) if isinstance(name, str)}
+            # Of a dotted name its first part will do: an object may lack a key here and there.
+            self.never_seen = {name for name in self.never_seen if here.isdisjoint((name, name.split(".")[0]))}
+            for name in sorted(here)[: _NAMES - len(self.names)]:
+                self.names[name] = None
 
     def _count(self, n_bytes: int) -> None:
         self._n_bytes += n_bytes

@@ -195,11 +195,19 @@ def _text(record: Record, name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
+def _names(record: Record) -> Iterable[str]:
+    """What feedback is called: a score's name, and the keys of a generation's metadata."""
+    if _is_score(record):
+        return (_text(record, "name"),)
+    return mapping(record.get("metadata")) if record.get("type") == "GENERATION" else ()
+
+
 LANGFUSE = Importer(
     name="langfuse",
     summary="Langfuse's blob storage export (observations, scores, traces) or pages of its API",
     parse=_parse,
     unpack=_unpack,
     lists=("data",),
+    names=_names,
     join=Join(keep=_keep, keys=_keys, note=_note, unused="a score or a trace without a generation in the log"),
 )

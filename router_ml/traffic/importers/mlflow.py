@@ -214,11 +214,18 @@ def _traces(client: Any, experiment: str, place: str) -> Iterator[Found]:
             return
 
 
+def _names(record: Record) -> Iterable[str]:
+    """Names of a trace's assessments."""
+    assessments = at(mapping(record.get("info")), "assessments")
+    return [at(a, "assessment_name") for a in assessments] if isinstance(assessments, list) else []
+
+
 MLFLOW = Importer(
     name="mlflow",
     summary="MLflow's traces: a tracking URI (sqlite:///mlflow.db, http://...; #EXPERIMENT), or JSON",
     parse=_parse,
     unpack=_unpack,
     lists=("traces",),
+    names=_names,
     read=_read,
 )

@@ -178,11 +178,21 @@ def _value(value: Any) -> Any:
             return value
 
 
+def _names(record: Record) -> Iterable[str]:
+    """A span's attributes, and the names of evaluations."""
+    if _is_span(record):
+        yield from _attributes(record)
+    for event in map(_event, _items(record, "events")) if _is_span(record) else (_event(record),):
+        if event.name == _EVALUATION:
+            yield event.attributes.get("gen_ai.evaluation.name") or ""
+
+
 OTEL = Importer(
     name="otel",
     summary="OpenTelemetry spans as OTLP JSON, by the GenAI conventions and older ones",
     parse=_parse,
     unpack=_unpack,
+    names=_names,
     # Span by span: all of a document may be of one resource.
     lists=("resourceSpans.item.scopeSpans.item.spans", "resourceLogs.item.scopeLogs.item.logRecords"),
     join=Join(keep=_keep, keys=_keys, unused="an event of a span that is not in the log"),

@@ -229,3 +229,34 @@ def test_feedback_is_taken_by_name_and_scale(imported: Any) -> None:
     table = imported("table", [{**ROW, "user": {"stars": 4}}], quality_from="user.stars", scale=Scale.parse("stars"))
 
     assert table["quality"].to_list() == [0.75]
+
+
+# Names that match nothing
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"columns": {"quality": "scoer"}}, "--column quality=scoer"),
+        ({"quality_from": "helpfulnes"}, "--quality-from helpfulnes"),
+        ({"quality_from": "user.stars"}, "--quality-from user.stars"),
+    ],
+)
+def test_a_name_that_no_record_has_is_an_error_that_names_those_there_are(
+    imported: Any, options: dict[str, Any], says: str
+) -> None:
+    """Such a table would be written, and hold no quality at all."""
+    with pytest.raises(TrafficError, match=rf"{says} names; there is \[.*'score'") as refused:
+        imported("table", [{**ROW, "score": 0.5}, {"broken": 1}], **options)
+    assert "Nothing was written" in str(refused.value)
+    assert not list(imported.out.parent.iterdir())
+
+
+def test_a_name_that_a_later_record_has_is_found(imported: Any) -> None:
+    table = imported("table", [ROW, {**ROW, "score": 0.5}], columns={"quality": "score"})
+    assert table["quality"].to_list() == [None, 0.5]
+
+
+def test_columns_of_a_format_without_any_are_an_error(imported: Any) -> None:
+    with pytest.raises(InputError, match=r"'openai-batch' has no columns to map; \['model'\]"):
+        imported("openai-batch", [{}], columns={"model": "foo"})

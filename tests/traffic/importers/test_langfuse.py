@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from router_ml.errors import TrafficError
 from router_ml.traffic.importers import Scale
 
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Name a prime."}]
@@ -221,3 +222,9 @@ def test_other_observations_failures_and_orphans_are_skipped(imported: Any) -> N
         "a generation without its input (the field group io of the export)": 1,
         "a score or a trace without a generation in the log": 1,
     }
+
+
+def test_a_score_that_nothing_has_is_an_error_that_names_those_there_are(imported: Any) -> None:
+    with pytest.raises(TrafficError, match=r"--quality-from scoer names; there is \[.*'score'"):
+        imported("langfuse", [generation()], [score()], quality_from="scoer")
+    assert not list(imported.out.parent.iterdir())

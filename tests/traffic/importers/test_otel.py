@@ -184,7 +184,7 @@ def test_evaluation_is_joined_on_the_response_where_it_has_no_span(imported: Any
     assert table["quality"].to_list() == [1]
 
 
-@pytest.mark.parametrize(("name", "quality"), [(None, None), ("a", 0.25), ("b", 0.75), ("c", None)])
+@pytest.mark.parametrize(("name", "quality"), [(None, None), ("a", 0.25), ("b", 0.75)])
 def test_one_of_several_evaluations_is_chosen_by_name(imported: Any, name: str | None, quality: float | None) -> None:
     events = [
         {
