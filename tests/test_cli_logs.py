@@ -14,9 +14,14 @@ from click.testing import CliRunner, Result
 
 from router_ml.cli import main
 from router_ml.cli.logs import FORMATS
+from router_ml.ladder import Ladder
 from router_ml.traffic.importers import IMPORTERS
+from router_ml.traffic.judge import JudgeConfig
+from router_ml.traffic.replay import read_endpoints
 from router_ml.traffic.sample import TIERS_PATH, simulate
 from router_ml.traffic.schema import SCHEMA
+
+DOCS = Path(__file__).parents[1] / "docs"
 
 
 def run(*arguments: object) -> Result:
@@ -189,3 +194,37 @@ def test_rows_that_cannot_be_judged_are_listed_beside_the_output(answers: Path, 
 
     assert f"Left out, with the reasons: {tmp_path / 'judged.rejects.csv'}" in done.stdout
     assert "prompt: got nothing" in (tmp_path / "judged.rejects.csv").read_text()
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv", "jsonl"])
+def test_references_may_be_columns_of_the_traffic(suffix: str, answers: Path, tmp_path: Path) -> None:
+    table = (
+        pl.read_parquet(answers).drop("created_at").join(pl.read_parquet(tmp_path / "answers.parquet"), on="prompt_id")
+    )
+    write = {"parquet": table.write_parquet, "csv": table.write_csv, "jsonl": table.write_ndjson}
+    write[suffix](tmp_path / f"with.{suffix}")
+    (tmp_path / "judge.yaml").write_text("rules: [{grader: normalised, reference: answer}]", encoding="utf-8")
+    done = judge(tmp_path / f"with.{suffix}")
+    assert done.exit_code == 0, done.output
+    assert pl.read_parquet(tmp_path / "judged.parquet")["quality"].mean() == 0.5
+
+
+def test_a_reference_that_the_traffic_lacks_is_named_without_our_own_columns(answers: Path, tmp_path: Path) -> None:
+    (tmp_path / "judge.yaml").write_text("rules: [{grader: normalised, reference: anwser}]", encoding="utf-8")
+    done = judge(answers)
+    assert done.exit_code == 1
+    assert "lacks the column(s) ['anwser']" in done.stderr
+    assert "_judge" not in done.stderr
+
+
+# The examples in docs/
+
+
+def test_the_example_of_judge_yaml_is_read() -> None:
+    config = JudgeConfig.from_yaml(DOCS / "judge.yaml")
+    assert {rule.grader for rule in config.rules} == {"numeric", "exact", "llm_rubric"}
+
+
+def test_the_example_of_endpoints_yaml_is_read() -> None:
+    endpoints = read_endpoints(DOCS / "endpoints.yaml", Ladder.from_yaml(TIERS_PATH))
+    assert [e.base_url for e in endpoints] == ["http://localhost:8000/v1", None, None]

@@ -319,13 +319,14 @@ def judge(
 
     not_an_input(out, traffic)
     with train_extra("judge"):
-        from router_ml.traffic.judge import judge_traffic
+        from router_ml.traffic.judge import JudgeConfig, judge_traffic
         from router_ml.workflow import read_traffic
         from router_ml.workflow.judging import compare_with_people, embedding, read_labels
 
         ladder = read_ladder(tiers)
         people = None if labels is None else read_labels(labels)
-        read = read_traffic(traffic, max_rejects=max_rejects)
+        rules = JudgeConfig.from_yaml(config)
+        read = read_traffic(traffic, max_rejects=max_rejects, extra=rules.traffic_columns)
         with tqdm(desc="judge", unit="answer", disable=not progress) as shown:
 
             def show(done: int, total: int, usd: float) -> None:
@@ -335,7 +336,7 @@ def judge(
 
             result = judge_traffic(
                 read.traffic,
-                config,
+                rules,
                 embed=embedding(encoder),
                 cache=cache,
                 max_usd=max_usd,

@@ -26,25 +26,28 @@ FILE, ROW, REASON = "_file", "_row", "_reason"
 _RAW = pl.Schema({name: pl.String() for name in SCHEMA})
 
 
-def scan(paths: Iterable[str | Path]) -> pl.LazyFrame:
+def scan(paths: Iterable[str | Path], *, extra: Sequence[str] = ()) -> pl.LazyFrame:
     """Scan traffic files into one lazy frame.
 
     Parameters
     ----------
     paths : iterable of str or Path
         Files (``.parquet``, ``.jsonl``, ``.ndjson``, ``.csv``), folders (searched recursively) or globs.
+    extra : sequence of str
+        Columns beside the schema's that are kept where a file has them: as text, unless they hold lists or structures.
 
     Returns
     -------
     LazyFrame
-        Columns of the schema, then `FILE`, `ROW`, `REASON`. Values that don't fit their column's type are null, and the row's `REASON` says so.
+        Columns of the schema, the extra ones, then `FILE`, `ROW`, `REASON`. Values that don't fit their column's type are null, and the row's `REASON` says so.
 
     Raises
     ------
     TrafficError
         If a path matches nothing, a file is of another kind, or lacks a required column.
     """
-    return pl.concat([_scan_file(f) for f in find_files(paths)])
+    own = [name for name in dict.fromkeys(extra) if name not in SCHEMA]
+    return pl.concat([_scan_file(f, own) for f in find_files(paths)], how="diagonal")
 
 
 def find_files(paths: Iterable[str | Path]) -> list[Path]:
@@ -65,7 +68,7 @@ def find_files(paths: Iterable[str | Path]) -> list[Path]:
     return found
 
 
-def _scan_file(path: Path) -> pl.LazyFrame:
+def _scan_file(path: Path, extra: Sequence[str] = ()) -> pl.LazyFrame:
     if path.suffix not in _SCANNERS:
         raise TrafficError(
             f"{path}: files ending in {path.suffix or 'nothing'!r} can't be read; give {', '.join(_SCANNERS)}."
@@ -75,7 +78,7 @@ def _scan_file(path: Path) -> pl.LazyFrame:
             raise TrafficError(
                 f"{path} is empty; give a table with at least the columns {list(REQUIRED)} and some rows."
             )
-        frame = _SCANNERS[path.suffix](path)
+        frame = _SCANNERS[path.suffix](path, extra)
         columns = frame.collect_schema()
     except (OSError, pl.exceptions.PolarsError) as exc:
         raise TrafficError(f"{path} can't be read as {path.suffix[1:]}: {exc}") from exc
@@ -86,7 +89,10 @@ def _scan_file(path: Path) -> pl.LazyFrame:
         )
     if REASON not in columns:
         frame = frame.with_columns(pl.lit(None, pl.String).alias(REASON))
-    return typed(frame, columns).with_columns(pl.lit(str(path)).alias(FILE)).select(*SCHEMA, FILE, ROW, REASON)
+    own = [c for c in extra if c in columns]
+    texts = [pl.col(c).cast(pl.String, strict=False) for c in own if not columns[c].is_nested()]
+    frame = typed(frame, columns).with_columns(pl.lit(str(path)).alias(FILE), *texts)
+    return frame.select(*SCHEMA, *own, FILE, ROW, REASON)
 
 
 def _is_empty(path: Path) -> bool:
@@ -142,7 +148,7 @@ def _cast(column: pl.Expr, got: pl.DataType, needed: pl.DataType) -> pl.Expr:
     return column.cast(needed, strict=False)
 
 
-def _scan_parquet(path: Path) -> pl.LazyFrame:
+def _scan_parquet(path: Path, extra: Sequence[str]) -> pl.LazyFrame:  # noqa: ARG001
     frame = pl.scan_parquet(path)
     if isinstance(frame.collect_schema().get("prompt"), pl.List):
         # Conversations as lists of messages, as JSON lines may hold them too.
@@ -153,17 +159,18 @@ def _scan_parquet(path: Path) -> pl.LazyFrame:
     return frame.with_row_index(ROW, offset=1).with_columns(pl.col(ROW).cast(pl.Int64))
 
 
-def _scan_csv(path: Path) -> pl.LazyFrame:
+def _scan_csv(path: Path, extra: Sequence[str]) -> pl.LazyFrame:  # noqa: ARG001
     # The header is line 1, so the first row stands on line 2 (where no field before it holds a line break).
     return pl.scan_csv(path, infer_schema=False).with_row_index(ROW, offset=2).with_columns(pl.col(ROW).cast(pl.Int64))
 
 
-def _scan_jsonl(path: Path) -> pl.LazyFrame:
+def _scan_jsonl(path: Path, extra: Sequence[str]) -> pl.LazyFrame:
     with path.open("rb") as lines:
         names = _names(lines)
     # An optional column may first turn up after those lines, so all of them are read.
     present = _RAW if names.issuperset(REQUIRED) else {n: t for n, t in _RAW.items() if n in names}
-    schema = {**present, ROW: pl.Int64(), REASON: pl.String()}
+    own = {name: pl.String() for name in extra if name in names}
+    schema = {**present, **own, ROW: pl.Int64(), REASON: pl.String()}
     return pl.defer(partial(_read_jsonl, path, schema), schema=schema)
 
 
@@ -192,10 +199,10 @@ def _jsonl_row(number: int, line: bytes, schema: Mapping[str, pl.DataType]) -> l
         values = json.loads(line)
         if not isinstance(values, dict):
             raise ValueError(f"got {type(values).__name__}, needed an object")
-        texts = [_text(name, values.get(name)) for name in schema if name in _RAW]
+        texts = [_text(name, values.get(name)) for name in schema if name not in (ROW, REASON)]
         "".join(t for t in texts if t).encode()
     except (ValueError, RecursionError, QueryError) as exc:
-        texts, reason = [None for name in schema if name in _RAW], f"not a usable JSON line: {exc!s:.200}"
+        texts, reason = [None for name in schema if name not in (ROW, REASON)], f"not a usable JSON line: {exc!s:.200}"
     return [*texts, number, reason]
 
 
@@ -207,7 +214,7 @@ def _text(name: str, value: object) -> str | None:
     return json.dumps(value)
 
 
-_SCANNERS: dict[str, Callable[[Path], pl.LazyFrame]] = {
+_SCANNERS: dict[str, Callable[[Path, Sequence[str]], pl.LazyFrame]] = {
     ".parquet": _scan_parquet,
     ".jsonl": _scan_jsonl,
     ".ndjson": _scan_jsonl,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +32,7 @@ class Validated:
     Attributes
     ----------
     traffic : DataFrame
-        The usable rows, in the schema's columns, sorted by (prompt_id, model), which is unique.
+        The usable rows, in the schema's columns and those that were asked for beside them, sorted by (prompt_id, model), which is unique.
     rejects : DataFrame
         Columns ``file``, ``row``, ``reason``: one row for each that was left out.
     n_read, n_duplicates, n_repeats : int
@@ -76,9 +76,11 @@ class Validated:
         return path
 
 
-def load_traffic(paths: Iterable[str | Path], *, max_rejects: float = MAX_REJECTS) -> Validated:
+def load_traffic(
+    paths: Iterable[str | Path], *, max_rejects: float = MAX_REJECTS, extra: Sequence[str] = ()
+) -> Validated:
     """Read and validate traffic; see :func:`router_ml.traffic.read.scan` and :func:`validate`."""
-    return validate(scan(paths), max_rejects=max_rejects)
+    return validate(scan(paths, extra=extra), max_rejects=max_rejects)
 
 
 def validate(frame: pl.LazyFrame, *, max_rejects: float = MAX_REJECTS) -> Validated:
@@ -112,7 +114,7 @@ def validate(frame: pl.LazyFrame, *, max_rejects: float = MAX_REJECTS) -> Valida
     rejects = table.filter(pl.col(REASON).is_not_null()).select(
         pl.col(FILE).alias("file"), pl.col(ROW).alias("row"), pl.col(REASON).alias("reason")
     )
-    good = table.filter(pl.col(REASON).is_null()).select(*SCHEMA)
+    good = table.filter(pl.col(REASON).is_null()).drop(FILE, ROW, REASON)
     if good.is_empty() or rejects.height > max_rejects * table.height:
         file, row, reason = rejects.row(0)
         raise TrafficError(

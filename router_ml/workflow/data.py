@@ -77,9 +77,11 @@ class Split:
     ladder: Ladder
 
 
-def read_traffic(paths: Sequence[str | Path], *, max_rejects: float = MAX_REJECTS) -> Validated:
-    """Read and validate traffic files, folders and globs."""
-    traffic = load_traffic(paths, max_rejects=max_rejects)
+def read_traffic(
+    paths: Sequence[str | Path], *, max_rejects: float = MAX_REJECTS, extra: Sequence[str] = ()
+) -> Validated:
+    """Read and validate traffic files, folders and globs; `extra` columns are kept where they are there."""
+    traffic = load_traffic(paths, max_rejects=max_rejects, extra=extra)
     logger.info(traffic.summary())
     for reject in traffic.first_rejects():
         logger.info(reject)

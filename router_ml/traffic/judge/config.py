@@ -90,6 +90,11 @@ class JudgeConfig:
     overwrite: bool = False
     max_chars: Annotated[int, Ge(1)] = MAX_CHARS
 
+    @property
+    def traffic_columns(self) -> tuple[str, ...]:
+        """Columns of the traffic table that the rules compare with: none where there is a file of references."""
+        return () if self.references is not None else tuple(dict.fromkeys(rule.reference for rule in self.rules))
+
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Self:
         """Read plain values; raises InputError naming what is wrong, in graders' settings too."""

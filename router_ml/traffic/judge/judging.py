@@ -83,7 +83,7 @@ def judge_traffic(
     if not isinstance(config, JudgeConfig):
         config = JudgeConfig.from_yaml(config)
     graders = [_grader(rule, top_model) for rule in config.rules]
-    table = _with_rivals(_with_rules(_table(traffic, max_rejects), config), graders)
+    table = _with_rivals(_with_rules(_table(traffic, max_rejects, config), config), graders)
     table = _with_references(table, config, graders)
     used = set(table[_RULE].drop_nulls())
     budget = Budget(config.max_usd if max_usd is None else max_usd)
@@ -122,10 +122,12 @@ def _grader(rule: Rule, top_model: str | None) -> Grader:
     return grader
 
 
-def _table(traffic: pl.DataFrame | str | Path | Sequence[str | Path], max_rejects: float) -> pl.DataFrame:
+def _table(
+    traffic: pl.DataFrame | str | Path | Sequence[str | Path], max_rejects: float, config: JudgeConfig
+) -> pl.DataFrame:
     if not isinstance(traffic, pl.DataFrame):
         paths = [traffic] if isinstance(traffic, str | Path) else traffic
-        return load_traffic(paths, max_rejects=max_rejects).traffic
+        return load_traffic(paths, max_rejects=max_rejects, extra=config.traffic_columns).traffic
     missing = [c for c in ("prompt_id", "prompt", "model", "response") if c not in traffic.columns]
     if missing:
         raise TrafficError(
@@ -170,7 +172,13 @@ def _with_references(table: pl.DataFrame, config: JudgeConfig, graders: Sequence
         if g.needs_reference and i in used
     ]
     optional = [r.reference for i, r in enumerate(config.rules) if i in used]
-    return join_references(table, config.references, list(dict.fromkeys(needed)), list(dict.fromkeys(optional)))
+    return join_references(
+        table,
+        config.references,
+        list(dict.fromkeys(needed)),
+        list(dict.fromkeys(optional)),
+        hidden=(_ROW, _RULE, _RIVAL),
+    )
 
 
 class _Progress:

@@ -21,7 +21,12 @@ _READERS = {
 
 
 def join_references(
-    traffic: pl.DataFrame, path: str | None, needed: Sequence[str], optional: Sequence[str]
+    traffic: pl.DataFrame,
+    path: str | None,
+    needed: Sequence[str],
+    optional: Sequence[str],
+    *,
+    hidden: Sequence[str] = (),
 ) -> pl.DataFrame:
     """Add reference columns to a traffic table, as text.
 
@@ -34,6 +39,8 @@ def join_references(
         Columns that rules can't do without.
     optional : sequence of str
         Columns that are added where the file has them.
+    hidden : sequence of str
+        Columns of the traffic that are ours, and no reader's business.
 
     Returns
     -------
@@ -50,7 +57,7 @@ def join_references(
     missing = [c for c in ["prompt_id", *needed] if c not in source.columns]
     if missing:
         raise TrafficError(
-            f"{where} lacks the column(s) {missing}, which the judge's rules compare with; it has {source.columns}. Add them, or name others."
+            f"{where} lacks the column(s) {missing}, which the judge's rules compare with; it has {[c for c in source.columns if c not in hidden]}. Add them, or name others."
         )
     columns = [c for c in dict.fromkeys([*needed, *optional]) if c in source.columns]
     if not columns:
