@@ -28,6 +28,8 @@ _MTOK = 1_000_000
 _PRICE_TOLERANCE = 0.1
 """Relative difference of mean cost up to which a looked-up price is taken to be what the log was charged at."""
 _CHARS_PER_TOKEN = 4.0
+_ANSWER_TOKENS = 200.0
+"""Tokens that each answer is taken to have where nothing tells of any: about a chat's. With the same for each tier, prices alone order them."""
 """English text's usual ratio, for logs that hold no token counts (https://help.openai.com/en/articles/4936856)."""
 
 
@@ -64,8 +66,8 @@ def resolve_ladder(traffic: pl.DataFrame, ladder: Ladder | None = None) -> Resol
     Raises
     ------
     LadderError
-        If the ladder names a model that the traffic lacks, fewer than two tiers remain, a tier has neither a price
-        nor logged costs, or nothing tells how long its answers are.
+        If the ladder names a model that the traffic lacks, fewer than two tiers remain, or a tier has neither a price
+        nor logged costs.
 
     Notes
     -----
@@ -98,13 +100,6 @@ def resolve_ladder(traffic: pl.DataFrame, ladder: Ladder | None = None) -> Resol
     for tier in ladder:
         warnings += _warnings(tier, by_model[tier.model], elsewhere)
         costs.append(mean_cost(tier, by_model[tier.model], elsewhere))
-    unknown = [tier.name for tier, cost in zip(ladder, costs, strict=True) if np.isnan(cost)]
-    if unknown:
-        raise LadderError(
-            f"What a call of {unknown} costs can't be told: no row of the traffic has output_tokens, a response or a cost_usd to "
-            "tell how long answers are. Add one of these columns, or give the price of a call in tiers.yaml (request_usd, with "
-            "input_usd_per_mtok: 0 and output_usd_per_mtok: 0)."
-        )
     in_order = sorted(zip(costs, ladder, strict=True), key=lambda pair: pair[0])
     return ResolvedLadder(Ladder(tuple(t for _, t in in_order)), tuple(notes), tuple(warnings))
 
@@ -150,10 +145,10 @@ def call_tokens(tier: Tier, rows: pl.DataFrame, elsewhere: float = np.nan) -> ND
 
 
 def mean_output_tokens(traffic: pl.DataFrame, ladder: Ladder) -> float:
-    """Mean output tokens over the calls of a ladder's tiers whose length can be told; NaN where there is none."""
+    """Mean output tokens over the calls of a ladder's tiers whose length can be told; where there is none, 200."""
     rows = [(tier, traffic.filter(pl.col("model") == tier.model)) for tier in ladder]
     output = np.concatenate([call_tokens(tier, part)[:, 1] for tier, part in rows])
-    return float(np.nanmean(output)) if not np.isnan(output).all() else np.nan
+    return float(np.nanmean(output)) if not np.isnan(output).all() else _ANSWER_TOKENS
 
 
 def token_counts(rows: pl.DataFrame) -> NDArray[np.float64]:
@@ -195,13 +190,11 @@ def _warnings(tier: Tier, rows: pl.DataFrame, elsewhere: float) -> list[str]:
             f"{text}, so its prices can't be checked against the logged costs; these pay for {np.nanmean(told):,.0f} output tokens a "
             "call at its prices, which is taken to be the length of its answers."
         )
-    elif not np.isnan(elsewhere):
-        found.append(
-            f"{text}; its answers are assumed to be as long as the other tiers' ({elsewhere:,.0f} tokens on the mean). Add one of "
-            "these columns."
-        )
     else:
-        found.append(f"{text}, so what the router says of its output tokens means nothing. Add one of these columns.")
+        found.append(
+            f"{text}; its answers are assumed to be as long as the other tiers', {elsewhere:,.0f} tokens on the mean (where none "
+            f"tells, {_ANSWER_TOKENS:,.0f}), and so is what they cost. Add one of these columns."
+        )
     if rows["input_tokens"].count() == 0:
         found[-1] += " No input_tokens are logged either: a quarter of the prompt's characters is taken."
     return found
