@@ -97,8 +97,8 @@ def select_learner(
     Returns
     -------
     Selection
-        A constant where the best candidate's AIQ isn't above the zero router's; where it is by no more than noise, `reason` says so. With fewer than 40 prompts to compare on the first
-        candidate is taken.
+        A constant where the best candidate's AIQ isn't above the zero router's; where it is by no more than noise, `reason` says so. With fewer than 40
+        prompts to compare on, the first is the only candidate.
 
     Notes
     -----
@@ -112,8 +112,12 @@ def select_learner(
     n_comparable = int(targets.complete.sum()) if design.is_complete else len(X)
     if n_comparable < _MIN_PROMPTS or targets.n_tiers < 2:
         fitted = crossfit(names[0], make_learner(names[0], random_state=random_state), X, targets, folds)
-        why = f"{names[0]}: only {n_comparable} prompts to compare learners on, too few."
-        return Selection(fitted, (), why, beats_constant=True)
+        few = f"only {n_comparable} prompts to compare learners on, too few"
+        if design.is_complete and targets.n_tiers > 1 and not _closes_gap(fitted, targets, design, predicted_cost):
+            fitted = crossfit("constant", make_learner("constant"), X, targets, folds)
+            why = f"constant: {few}, and on them {names[0]} doesn't beat the hull of single tiers in cross-validation."
+            return Selection(fitted, (), why, beats_constant=False)
+        return Selection(fitted, (), f"{names[0]}: {few}.", beats_constant=True)
     table: Comparable | None = None
     tried: dict[str, tuple[CrossFitted, Sweep, Candidate]] = {}
     skipped: list[str] = []
@@ -151,6 +155,21 @@ def select_learner(
     return Selection(tried[chosen][0], candidates, reason, beats_constant=True)
 
 
+def _closes_gap(
+    fitted: CrossFitted,
+    targets: Targets,
+    design: LogDesign,
+    predicted_cost: Callable[[Outputs], NDArray[np.float64]],
+) -> bool:
+    """Whether a learner's AIQ is above the zero router's on a complete log; False where no prompt was answered by all tiers."""
+    if not targets.complete.any():
+        return False
+    cost_usd = predicted_cost(fitted.outputs)
+    table = comparable(targets, design, fitted.outputs, cost_usd)
+    sweep = sweep_value(fitted.outputs.quality[table.rows], cost_usd[table.rows])
+    return frontier_metrics(sweep, table.quality, table.cost_usd).gap_closed > 0
+
+
 def _one_standard_error(sweeps: dict[str, Sweep], table: Comparable, random_state: int) -> tuple[str | None, str]:
     """The name of the one to take, None where none beats the zero router; and why."""
     bootstrap = paired_bootstrap(
@@ -161,8 +180,8 @@ def _one_standard_error(sweeps: dict[str, Sweep], table: Comparable, random_stat
     figures = f"gap closed: {', '.join(gains)}"
     if not bootstrap.difference(best).aiq.estimate > 0:
         return None, (
-            f"constant: no learner beats the hull of single tiers in cross-validation ({figures}), so one tier for all "
-            "prompts is the best that this traffic supports."
+            f"constant: no learner beats the hull of single tiers in cross-validation ({figures}), so the tiers' means, "
+            "with what a prompt of such a length costs, are the best that this traffic supports."
         )
     for name in sweeps:
         if name == best:

@@ -119,6 +119,14 @@ def test_few_prompts_take_the_first_candidate_and_say_so(draw: Draw) -> None:
     assert "too few" in chosen.reason
 
 
+def test_few_prompts_with_nothing_to_learn_take_a_constant(draw: Draw) -> None:
+    X, targets = draw(39, strength=0)
+    chosen = select(X, targets, ("knn",))
+
+    assert (chosen.fitted.model.name, chosen.beats_constant) == ("constant", False)
+    assert "only 39 prompts" in chosen.reason
+
+
 def test_the_search_is_seeded(draw: Draw) -> None:
     X, targets = draw(300)
     first, second = (select(X, targets, ("logistic", "ngram"), random_state=3) for _ in range(2))

@@ -17,7 +17,7 @@ __all__ = ["ConstantLearner"]
 
 
 class ConstantLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """Expects of each tier what it did on average; a router made of it takes one tier for all prompts."""
+    """Expects of each tier what it did on average; all that a router made of it sees of a prompt is its length, by what calls then cost."""
 
     def tune(self, X: Inputs, targets: Targets, folds: NDArray[np.intp]) -> Self:  # noqa: ARG002
         """An unfitted copy: there is nothing to choose."""
