@@ -119,12 +119,14 @@ def test_few_prompts_take_the_first_candidate_and_say_so(draw: Draw) -> None:
     assert "too few" in chosen.reason
 
 
-def test_few_prompts_with_nothing_to_learn_take_a_constant(draw: Draw) -> None:
-    X, targets = draw(39, strength=0)
-    chosen = select(X, targets, ("knn",))
+def test_few_prompts_that_put_a_learner_under_the_single_tiers_take_a_constant(draw: Draw) -> None:
+    chosen = [select(*draw(39, seed=seed, strength=0), ("knn",)) for seed in range(10)]
+    constant = [c for c in chosen if c.fitted.model.name == "constant"]
 
-    assert (chosen.fitted.model.name, chosen.beats_constant) == ("constant", False)
-    assert "only 39 prompts" in chosen.reason
+    # Of noise a learner is under them about as often as above.
+    assert len(constant) >= 2
+    assert not any(c.beats_constant for c in constant)
+    assert all("only 39 prompts" in c.reason for c in chosen)
 
 
 def test_the_search_is_seeded(draw: Draw) -> None:
