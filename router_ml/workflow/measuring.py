@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 _RESAMPLES = 300
 """Of the cascade's bootstrap at most."""
+_WHOLE_SHARE = 0.9
+"""Of the prompts have to have all responses for a cascade to be evaluated: on fewer it would be another traffic's."""
 
 
 def evaluate_router(
@@ -112,10 +114,19 @@ def _with_cascade(
     if not router.can_accept:
         return evaluation
     answers = observations.response.tolist()
-    lacking = sum(any(a is None for a in row) for row in answers)
-    if lacking:
-        logger.info("%d of %d prompts lack a response, so the cascade can't be evaluated.", lacking, len(answers))
-        return evaluation
+    whole = np.array([None not in row for row in answers])
+    if not whole.all():
+        enough = whole.mean() >= _WHOLE_SHARE
+        logger.info(
+            "%d of %d prompts lack a response, so the cascade %s.",
+            (~whole).sum(),
+            len(whole),
+            "is evaluated on the others" if enough else "can't be evaluated",
+        )
+        if not enough:
+            return evaluation
+        observations, prediction = observations.take(whole), prediction.take(whole)
+        answers = observations.response.tolist()
     _, told = router.predict_answers(observations.prompt.tolist(), answers, prediction)
     after = {state: told[:, s].astype(np.float64) for s, state in enumerate(seen_states(len(router.ladder)))}
     quality, cost = observations.quality, observations.cost_usd
