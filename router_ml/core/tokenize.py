@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from array import array
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -76,7 +75,6 @@ class TextTokenizer:
             and not any(" " in reserved for reserved in self._reserved)
             and words_are_independent(values := json.loads(spec))
         )
-        self._find_reserved = re.compile("|".join(map(re.escape, self._reserved))).search
         self._model = self._tokenizer.model
         self._words: dict[str, bytes] = {}
         self._lone = lone_characters(values["model"], self._reserved) if self.cached else None
@@ -113,9 +111,11 @@ class TextTokenizer:
         if len(known) >= _MAX_WORDS:
             # Another dict, not a cleared one: a thread that reads the old one goes on undisturbed.
             known = self._words = {}
+        if ids_of.count(None) > _MAX_LEARNED:
+            return self._encode_many_new(words, known)
         new_at = [i for i, ids in enumerate(ids_of) if ids is None]
         text = " ".join([words[i] for i in new_at])
-        if self._find_reserved(text):
+        if any(reserved in text for reserved in self._reserved):
             return self._encode_whole(words)
         if len(text) > _FEW_CHARS:
             return self._encode_many_new(words, known)
@@ -129,7 +129,10 @@ class TextTokenizer:
     def _encode_many_new(self, words: list[str], known: dict[str, bytes]) -> NDArray[np.int64]:
         """Encode words of which many aren't known: these as a text of their own, each once, whose ids are then told apart."""
         new = [word for word in dict.fromkeys(words) if word not in known]
-        ids = self._ids_of_words(" ".join(new))
+        text = " ".join(new)
+        if any(reserved in text for reserved in self._reserved):
+            return self._encode_whole(words)
+        ids = self._ids_of_words(text)
         all_new = len(new) == len(words)
         met = self._told_apart(ids, new[:_MAX_LEARNED] if all_new else new)
         known.update((word, met[word]) for word in new[:_MAX_LEARNED] if len(word) <= _MAX_WORD_CHARS)
