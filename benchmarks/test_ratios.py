@@ -85,7 +85,7 @@ def test_a_decision_against_its_run_of_the_graph(router: Router, tokens: int) ->
     prompt = prompt_of(TEXT, tokens)
     ids = router.tokenizer.encode(bounded(prompt).text)
 
-    assert ratio(lambda: router.route(prompt), lambda: router.inference.run_row(ids, len(prompt), prompt)) < 3.0
+    assert ratio(lambda: router.route(prompt), lambda: router.inference.run_row(ids, len(prompt), prompt)) < 2.5
 
 
 def test_one_prompt_as_numbers_against_arrays(router: Router) -> None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from router_ml.core.artifact import Artifact, read_artifact
+from router_ml.core.machine import describe_machine, peak_memory_mb
 from router_ml.core.router import Router
 from router_ml.core.stretches import CHARS_PER_TOKEN, PLAIN, Stretches, prompt_of, read_text
 from router_ml.core.text import bounded
@@ -197,7 +195,7 @@ def bench(
         loaded.peak_memory_mb,
         source.about,
         tuple(n for n in lengths if n not in loaded.lengths),
-        _machine(),
+        describe_machine(),
     )
 
 
@@ -227,7 +225,7 @@ def _load(path: str | Path, lengths: Sequence[int]) -> _Loaded:
     load_s = time.perf_counter() - start
     fitting = [n for n in lengths if _fits(router, n)]
     router.route_batch([PLAIN] * _MEMORY_CALLS)
-    return _Loaded(load_s, _peak_memory_mb(), fitting)
+    return _Loaded(load_s, peak_memory_mb(), fitting)
 
 
 def _fits(router: Router, tokens: int) -> bool:
@@ -387,34 +385,3 @@ def _throughput(artifact: Artifact, source: Stretches, batch: int, seconds: floa
         spent += time.perf_counter() - start
         done += batch
     return Throughput(batch, done / spent)
-
-
-def _peak_memory_mb() -> float | None:
-    try:
-        import resource
-    except ImportError:  # not on Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # Kilobytes, but bytes on macOS (getrusage(2)).
-    return float(peak) / (1e6 if platform.system() == "Darwin" else 1e3)
-
-
-def _machine() -> dict[str, str]:
-    return {
-        "python": platform.python_version(),
-        "onnxruntime": version("onnxruntime"),
-        "tokenizers": version("tokenizers"),
-        "numpy": version("numpy"),
-        "cores": str(os.cpu_count()),
-        "processor": _processor(),
-    }
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

@@ -54,7 +54,8 @@ def run_stream(
 ) -> Iterator[Part]:
     """The graph's outputs for a stream of queries, a thousand at a time; about two thousand are read ahead.
 
-    Where the source fails, or a query can't be rendered, what came before it is given first. The graph runs in threads of its own (onnxruntime lets go of the interpreter's lock), while this one tokenizes.
+    Where the source fails, or a query can't be rendered, what came before it is given first. The graph runs in threads of its
+    own (onnxruntime lets go of the interpreter's lock), while this one tokenizes.
     """
     waiting: deque[tuple[_Chunk, list[Future[Any]]]] = deque()
     n_read, failure = 0, None

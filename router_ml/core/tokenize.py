@@ -115,7 +115,7 @@ class TextTokenizer:
             return self._encode_many_new(words, known)
         new_at = [i for i, ids in enumerate(ids_of) if ids is None]
         text = " ".join([words[i] for i in new_at])
-        if any(reserved in text for reserved in self._reserved):
+        if self._has_reserved(text):
             return self._encode_whole(words)
         if len(text) > _FEW_CHARS:
             return self._encode_many_new(words, known)
@@ -130,7 +130,7 @@ class TextTokenizer:
         """Encode words of which many aren't known: these as a text of their own, each once, whose ids are then told apart."""
         new = [word for word in dict.fromkeys(words) if word not in known]
         text = " ".join(new)
-        if any(reserved in text for reserved in self._reserved):
+        if self._has_reserved(text):
             return self._encode_whole(words)
         ids = self._ids_of_words(text)
         all_new = len(new) == len(words)
@@ -139,6 +139,9 @@ class TextTokenizer:
         if all_new:
             return ids
         return np.frombuffer(b"".join([met[word] if word in met else known[word] for word in words]), dtype=np.int64)
+
+    def _has_reserved(self, text: str) -> bool:
+        return any(reserved in text for reserved in self._reserved)
 
     def _ids_of_word(self, word: str) -> bytes:
         return array("q", [token.id for token in self._model.tokenize(_SPACE + word)]).tobytes()
@@ -156,8 +159,8 @@ class TextTokenizer:
         # Each word begins with the mark for a space, and has it nowhere else: so does the first of its pieces alone.
         starts = (ids.itemsize * np.flatnonzero(self._starts_word[ids])).tolist()
         whole = ids.tobytes()
-        ends = [*starts[1:], len(whole)]
-        return {word: whole[a:b] for word, a, b in zip(words, starts, ends, strict=False)}
+        ends, n = [*starts[1:], len(whole)], len(words)
+        return {word: whole[a:b] for word, a, b in zip(words, starts[:n], ends[:n], strict=True)}
 
     def _ids(self, text: str, special: bool) -> NDArray[np.int64]:
         # `encode` would look for each token's place in the text too, which takes as long again.

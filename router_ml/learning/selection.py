@@ -133,7 +133,7 @@ def select_learner(
             cost_usd = predicted_cost(fitted.outputs)
             if table is None:
                 table = comparable(targets, design, fitted.outputs, cost_usd)
-            sweep = sweep_value(fitted.outputs.quality[table.rows], cost_usd[table.rows])
+            sweep = _sweep(fitted, cost_usd, table)
             metrics = frontier_metrics(sweep, table.quality, table.cost_usd)
             last = time.monotonic() - start - spent
             candidate = Candidate(name, metrics.aiq, metrics.gap_closed, last)
@@ -166,8 +166,11 @@ def _closes_gap(
         return False
     cost_usd = predicted_cost(fitted.outputs)
     table = comparable(targets, design, fitted.outputs, cost_usd)
-    sweep = sweep_value(fitted.outputs.quality[table.rows], cost_usd[table.rows])
-    return frontier_metrics(sweep, table.quality, table.cost_usd).gap_closed > 0
+    return frontier_metrics(_sweep(fitted, cost_usd, table), table.quality, table.cost_usd).gap_closed > 0
+
+
+def _sweep(fitted: CrossFitted, cost_usd: NDArray[np.float64], table: Comparable) -> Sweep:
+    return sweep_value(fitted.outputs.quality[table.rows], cost_usd[table.rows])
 
 
 def _one_standard_error(sweeps: dict[str, Sweep], table: Comparable, random_state: int) -> tuple[str | None, str]:
