@@ -31,6 +31,7 @@ from router_ml.errors import InputError, RouterError, TrafficError
 from router_ml.evaluation.off_policy.policies import judge_policies
 from router_ml.evaluation.off_policy.report import ROUTER, OffPolicyEvaluation
 from router_ml.ladder import Ladder
+from router_ml.learning.threads import single_threaded
 from router_ml.traffic.labels import Bar
 from router_ml.traffic.observations import Observations, observe
 from router_ml.workflow import FitOptions, fit, read_traffic
@@ -188,6 +189,7 @@ def verdicts(name: str, table: pl.DataFrame, n_logs: int) -> list[Verdict]:
     return asked
 
 
+@single_threaded()
 def run(
     train: Path,
     test: Path,

@@ -38,6 +38,7 @@ from router_ml.learning.encoders import load_encoder
 from router_ml.learning.learners import make_learner
 from router_ml.learning.model import crossfit, group_folds
 from router_ml.learning.targets import Targets
+from router_ml.learning.threads import single_threaded
 from router_ml.traffic.labels import Bar, meets
 from router_ml.traffic.observations import observe
 from router_ml.traffic.split import connected_groups, keep_together
@@ -77,6 +78,7 @@ def calibration_rows(tiers: Sequence[str], p: NDArray[np.float64], met: NDArray[
     return rows
 
 
+@single_threaded()
 def crossfitted_rows(
     router: Router, files: tuple[Path, ...], *, learner: str, repeats: int, progress: bool = False
 ) -> list[dict[str, Any]]:

@@ -30,6 +30,7 @@ from router_ml.evaluation import (
 )
 from router_ml.evaluation.frontier import Routed
 from router_ml.evaluation.resampling import drawn_weights, measure
+from router_ml.learning.threads import single_threaded
 from router_ml.traffic.observations import Observations
 from router_ml.traffic.split import split_by_hash
 
@@ -290,6 +291,7 @@ def _all_turns(
         yield taken
 
 
+@single_threaded()
 def _turns(
     contestants: Sequence[Contestant], split: Split, on_step: Callable[[str], None] = lambda _: None
 ) -> list[Turn]:

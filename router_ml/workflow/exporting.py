@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from router_ml.ladder import Ladder
 from router_ml.learning.encoders import Encoder
 from router_ml.learning.export import Parity, export
+from router_ml.learning.threads import single_threaded
 from router_ml.workflow.options import FitOptions
 from router_ml.workflow.training import Trained
 
 __all__ = ["export_router"]
 
 
+@single_threaded()
 def export_router(
     path: Path,
     trained: Trained,

@@ -21,6 +21,7 @@ from router_ml.evaluation.figures import curve_figure, draw_figures, to_png
 from router_ml.evaluation.frontier import hull, points, sweep_value
 from router_ml.evaluation.summary import Evaluation, evaluate
 from router_ml.learning.curve import CurvePoint, curve_text
+from router_ml.learning.threads import single_threaded
 from router_ml.traffic.labels import Bar, meets
 from router_ml.traffic.observations import Observations, observe, slices
 from router_ml.traffic.validate import MAX_REJECTS
@@ -37,6 +38,7 @@ _WHOLE_SHARE = 0.9
 """Of the prompts have to have all responses for a cascade to be evaluated: on fewer it would be another traffic's."""
 
 
+@single_threaded()
 def evaluate_router(
     router: Router,
     paths: Sequence[str | Path],

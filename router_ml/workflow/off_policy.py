@@ -19,6 +19,7 @@ from router_ml.evaluation.off_policy.policies import Evidence, judge_policies
 from router_ml.evaluation.off_policy.report import OffPolicyEvaluation
 from router_ml.ladder import Ladder
 from router_ml.learning.model import group_folds
+from router_ml.learning.threads import single_threaded
 from router_ml.traffic.observations import Observations, observe
 from router_ml.traffic.split import connected_groups
 from router_ml.traffic.validate import MAX_REJECTS, Validated
@@ -64,6 +65,7 @@ class Log:
         return ~np.isnan(self.quality)
 
 
+@single_threaded()
 def evaluate_off_policy(
     router: Router,
     paths: Sequence[str | Path],

@@ -33,6 +33,7 @@ from router_ml.learning.partial import Comparable, LogDesign, comparable, design
 from router_ml.learning.selection import CANDIDATES, PARTIAL_CANDIDATES, Candidate, select_learner
 from router_ml.learning.settings import choose_settings
 from router_ml.learning.targets import Outputs, Targets
+from router_ml.learning.threads import single_threaded
 from router_ml.traffic.labels import meets, reference_tier
 from router_ml.traffic.observations import Observations, slices
 from router_ml.traffic.split import connected_groups
@@ -119,6 +120,7 @@ class Trained:
         return trained, content["mlflow_run"]
 
 
+@single_threaded()
 def train(
     observations: Observations,
     embedded: Embedded,

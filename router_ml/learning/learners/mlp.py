@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator, clone
 from router_ml.learning.graph import Graph
 from router_ml.learning.inputs import InputNames, Inputs
 from router_ml.learning.targets import Scores, Targets
+from router_ml.learning.threads import single_threaded
 
 if TYPE_CHECKING:
     import torch
@@ -78,7 +79,7 @@ class MLPLearner(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         scale = np.where(scale > 1e-6, scale, 1e6)
         n_logged = (~np.isnan(targets.output_tokens)).sum(axis=0)
         mean_tokens = np.maximum(np.nansum(targets.output_tokens, axis=0) / np.maximum(n_logged, 1), 1.0)
-        with torch.random.fork_rng(devices=[]):
+        with single_threaded(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.random_state)
             layers = torch.nn.Sequential(
                 torch.nn.Linear(features.shape[1], self.hidden),
