@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import json
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,11 @@ class StaticEncoder:
 
     def tokenizer_spec(self) -> TokenizerSpec:
         """The tokenizer that the artifact holds; what fills short rows weighs nothing."""
+        return self._tokenizer_spec
+
+    @cached_property
+    def _tokenizer_spec(self) -> TokenizerSpec:
+        # Its JSON has megabytes to rewrite, and a fit asks for it five times.
         return TokenizerSpec(
             json=_short_merges(self._tokenizer_json),
             inputs=("input_ids", "token_weights", "log_n_chars"),
