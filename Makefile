@@ -8,7 +8,7 @@ TRUST := benchmark/trust
 WITH_TIERS = $(if $(TIERS),--tiers "$(TIERS)") --bar "$(BAR)"
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test bench trust lint types contracts check ui clean lock
+.PHONY: demo test test-all bench trust lint types contracts check ui clean lock
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -20,7 +20,10 @@ demo: $(READY)  ## the whole pipeline: on the bundled sample, or TRAFFIC=path [T
 	dvc repro
 	@python -m pipelines.show
 
-test: $(READY)  ## the tests
+test: $(READY)  ## the tests but for the slow ones (simulations, real traffic, notebooks, whole pipelines)
+	python -m pytest -m "not slow"
+
+test-all: $(READY)  ## all tests, the slow ones included
 	python -m pytest
 
 bench: $(READY)  ## speed, as ratios; LITELLM_PYTHON=path compares with litellm, too

@@ -116,6 +116,7 @@ def test_partial_logs_are_judged_by_their_share(full: float, given: float, estim
     assert [v.held for v in found] == held
 
 
+@pytest.mark.slow
 def test_probabilities_mean_what_they_say_and_bent_ones_are_seen(tmp_path: Path) -> None:
     simulate(1500, random_state=0).write_parquet(tmp_path / "train.parquet")
     simulate(6000, random_state=1).write_parquet(tmp_path / "test.parquet")
@@ -166,6 +167,7 @@ def topics(n: int, *, random_state: int) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=["prompt", "model", "quality", "cost_usd", "category"], orient="row")
 
 
+@pytest.mark.slow
 def test_one_tier_a_prompt_teaches_most_of_what_all_do(tmp_path: Path) -> None:
     for name, n, random_state in (("train", 600, 0), ("test", 1500, 1)):
         topics(n, random_state=random_state).write_parquet(tmp_path / f"{name}.parquet")
@@ -180,6 +182,7 @@ def test_one_tier_a_prompt_teaches_most_of_what_all_do(tmp_path: Path) -> None:
     assert min(benchmark_partial.share(given, full), benchmark_partial.share(estimated, full)) >= 0.75
 
 
+@pytest.mark.slow
 def test_the_benchmarks_fail_where_something_asked_is_not_seen(tmp_path: Path) -> None:
     split = workflow.split_traffic(simulate(500, random_state=0), sample_ladder(), test_share=0.5, random_state=0)
     for name in ("train", "test"):

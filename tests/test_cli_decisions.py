@@ -187,6 +187,7 @@ def test_off_policy_has_no_html_report(fitted: Fitted, tmp_path: Path) -> None:
     assert done.exit_code == 2
 
 
+@pytest.mark.slow
 def test_a_partial_log_is_fitted_and_says_what_it_is_worth(fitted: Fitted, tmp_path: Path) -> None:
     log = pl.read_parquet(fitted.log).drop("propensity")
     log.write_parquet(tmp_path / "log.parquet")

@@ -62,6 +62,7 @@ def test_redacted_text_is_never_written(pairs: Path, tmp_path: Path) -> None:
     assert table["prompt"].str.contains("<EMAIL>").any()
 
 
+@pytest.mark.slow
 def test_the_card_is_logged_where_that_is_asked_for(pairs: Path, tmp_path: Path) -> None:
     from mlflow import MlflowClient
 

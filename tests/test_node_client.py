@@ -15,6 +15,8 @@ from router_ml.core.artifact import SCHEMA_VERSION
 from router_ml.core.router import Decision, Router
 from router_ml.core.text import MAX_CHARS, RENDER_VERSION, Query, render
 
+pytestmark = pytest.mark.slow
+
 CLIENT = Path(__file__).parents[1] / "clients" / "node"
 
 DRIVER = """

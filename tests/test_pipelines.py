@@ -17,6 +17,8 @@ from router_ml.core.router import Router
 from router_ml.ladder import Ladder
 from router_ml.traffic.sample import simulate
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -43,6 +45,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     params = yaml.safe_load((folder / "params.yaml").read_text())
     params["ingest"]["sample_prompts"] = 300
     params["evaluate"]["resamples"] = 20
+    params["train"] |= {"learner": "logistic", "n_folds": 2}  # the search has tests of its own
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     run(folder, "dvc", "init", "--no-scm", "--quiet")
     run(folder, sys.executable, "-m", "pipelines.use_traffic", "", "")

@@ -333,6 +333,7 @@ def true_loss(knob: float) -> float:
     return float((chances(x)[:, 1] - picked).mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shadow", [0.0, 0.5], ids=["one answer", "shadow traffic"])
 def test_with_wrong_predictions_and_known_propensities_promises_are_kept(shadow: float) -> None:
     rng, losses = np.random.default_rng(0), []

@@ -121,6 +121,7 @@ def test_untracked_logs_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_each_learner_that_a_search_tries_is_a_run_within_the_run(store: str, tmp_path: Path) -> None:
     from router_ml.learning.selection import CANDIDATES
 

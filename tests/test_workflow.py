@@ -17,7 +17,7 @@ from router_ml.traffic.labels import Bar
 from router_ml.traffic.sample import sample_ladder, simulate
 from router_ml.workflow import FitOptions
 
-QUICK = workflow.FitOptions(learner="logistic")
+QUICK = workflow.FitOptions(learner="logistic", n_folds=2)
 """Where it doesn't matter what is learned by."""
 
 
@@ -29,6 +29,7 @@ def test_the_same_input_gives_the_same_artifact(tmp_path: Path) -> None:
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
+@pytest.mark.slow
 def test_one_tier_a_prompt_is_enough_to_fit(tmp_path: Path) -> None:
     simulate(400, random_state=0, logged=True).write_parquet(tmp_path / "logged.parquet")
     result = workflow.fit([tmp_path / "logged.parquet"], tmp_path / "r.onnx", ladder=sample_ladder(), track=False)
@@ -77,6 +78,7 @@ def test_simulated_prompts_are_said_to_be(n: int, says: str | None) -> None:
     assert says is None or says in found[0]
 
 
+@pytest.mark.slow
 def test_a_fit_whose_gain_may_be_noise_says_so(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     noise = simulate(300, random_state=0).with_columns(quality=pl.Series(rng.integers(2, size=900).astype(float)))
@@ -93,6 +95,7 @@ def test_a_fit_whose_gain_may_be_noise_says_so(tmp_path: Path) -> None:
     assert not fitted("real").warnings
 
 
+@pytest.mark.slow
 def test_cross_validated_and_held_out_figures_agree(tmp_path: Path) -> None:
     split = workflow.split_traffic(simulate(1500, random_state=0), sample_ladder(), test_share=0.5, random_state=0)
     for name in ("train", "test"):
@@ -114,6 +117,7 @@ def test_an_embedding_that_is_missing_is_an_error() -> None:
         workflow.embedded_from_table(table.head(5), table["prompt_id"].to_numpy().astype(str))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "least"), [("bfcl", 0.13)])
 def test_real_traffic(shared_data: Path, tmp_path: Path, name: str, least: float) -> None:
     result = workflow.fit(
@@ -143,6 +147,7 @@ def test_prompts_that_nobody_judged_are_left_out(tmp_path: Path) -> None:
     assert len(prepared.observations) == 150
 
 
+@pytest.mark.slow
 def test_a_student_learns_from_prompts_that_nobody_judged_and_other_learners_do_not(tmp_path: Path) -> None:
     traffic = simulate(150, random_state=0)
     unjudged = pl.col("prompt_id").is_in(traffic["prompt_id"].unique().sort()[:30].to_list())
@@ -168,6 +173,7 @@ def test_the_summary_counts_the_labels(tmp_path: Path) -> None:
     assert "Labels of 100 prompts: nano " in result.summary()
 
 
+@pytest.mark.slow
 def test_without_a_learner_a_search_chooses_one_and_says_why(tmp_path: Path) -> None:
     simulate(150, random_state=0).write_parquet(tmp_path / "traffic.parquet")
     result = workflow.fit([tmp_path / "traffic.parquet"], tmp_path / "r.onnx", ladder=sample_ladder(), track=False)

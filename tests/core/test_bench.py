@@ -14,7 +14,7 @@ from router_ml.core.bench import _PARTS, BATCHES, Bench, _Traced, bench
 from router_ml.core.router import Router
 from router_ml.errors import InputError
 from router_ml.ladder import Ladder
-from router_ml.traffic.sample import sample_ladder
+from router_ml.traffic.sample import sample_ladder, simulate
 from router_ml.workflow import FitOptions, fit
 
 LENGTHS = (16, 300)
@@ -95,10 +95,11 @@ def test_each_step_is_told(measured: Bench, steps: list[tuple[int, int]]) -> Non
     assert steps == [(i + 1, total) for i in range(total)]
 
 
-def test_lengths_that_no_tier_takes_are_left_out_and_named(sample_path: Path, tmp_path: Path) -> None:
+def test_lengths_that_no_tier_takes_are_left_out_and_named(tmp_path: Path) -> None:
+    simulate(60, random_state=0).write_parquet(tmp_path / "few.parquet")
     small = Ladder([replace(tier, context_window=2_000) for tier in sample_ladder()])
     options = FitOptions(learner="constant", n_folds=2)
-    fit([sample_path], tmp_path / "small.onnx", ladder=small, options=options, track=False)
+    fit([tmp_path / "few.parquet"], tmp_path / "small.onnx", ladder=small, options=options, track=False)
     found = bench(tmp_path / "small.onnx", lengths=(16, 8_000), calls=10, seconds=0.2)
 
     assert ([row.tokens for row in found.latencies], found.too_long) == ([16], (8_000,))

@@ -71,7 +71,10 @@ def write(path: Path, world: World, model: FittedModel, **changes: Any) -> Parit
     return export(path, **{**settings, **changes})
 
 
-@pytest.mark.parametrize("name", list(LEARNERS))
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n in ("boosting", "distilled", "pooled") else n for n in LEARNERS],
+)
 def test_artifact_answers_as_the_trained_model_does(world: World, name: str, tmp_path: Path) -> None:
     fitted = fit(world, name)
     write(tmp_path / "router.onnx", world, fitted)

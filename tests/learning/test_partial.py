@@ -68,6 +68,7 @@ def test_weighted_tier_means_are_those_of_complete_traffic(logged: bool, several
     assert (found.is_complete, found.is_estimated) == (False, not logged)
 
 
+@pytest.mark.slow
 def test_weighted_tier_means_are_unbiased_over_many_logs() -> None:
     logs = [draw(800, seed=seed) for seed in range(200)]
     errors = np.array([weighted_means(log, design(log).weight) - log.truth.mean(axis=0) for log in logs])

@@ -126,6 +126,7 @@ def test_any_grid_is_ordered_and_can_be_asked_for(tables: Any, policy: Policy, n
 # The promise
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("policy", "kind", "limit", "exact"),
     [("value", "loss", 0.05, False), ("value", "loss", 0.05, True), ("bar", "violation", 0.22, False)],
@@ -164,6 +165,7 @@ def partial(rng: np.random.Generator, n: int, *, weighted: bool = True) -> Calib
     return dataclasses.replace(calibration, quality=outcome, meets=outcome, bound=1 + 1 / 0.15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("policy", "kind", "limit"), [("value", "loss", 0.1), ("bar", "violation", 0.27)])
 def test_on_one_answer_a_prompt_certified_knobs_keep_the_limit(
     policy: Policy, kind: GuaranteeKind, limit: float

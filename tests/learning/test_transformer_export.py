@@ -18,6 +18,8 @@ from router_ml.learning.model import FittedModel, crossfit
 from router_ml.learning.targets import Outputs, Targets
 from router_ml.traffic.sample import sample_ladder, simulate
 
+pytestmark = pytest.mark.slow
+
 PROMPTS = simulate(24, random_state=0)["prompt"].unique(maintain_order=True).to_list()
 NEW = ["Hello", "Solve x^2 = 2, and say why there is no rational solution.", "word " * 400]
 

@@ -20,6 +20,8 @@ from click.testing import CliRunner
 
 from router_ml.cli import main
 
+pytestmark = pytest.mark.slow
+
 START_S = 180
 """A server that isn't up by then never will be; it takes some ten seconds."""
 

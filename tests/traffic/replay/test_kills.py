@@ -109,6 +109,7 @@ def failing(server: Any) -> Any:
     return server
 
 
+@pytest.mark.slow
 def test_kills_lose_no_answer_and_buy_none_twice(
     failing: Any, ladder: Ladder, make_traffic: Any, tmp_path: Path
 ) -> None:
@@ -133,6 +134,7 @@ def test_kills_lose_no_answer_and_buy_none_twice(
     assert ended.report["spent_usd"] == pytest.approx(failing.billed_usd(ladder))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dedupe", [True, False])
 def test_kills_never_exceed_the_budget(
     failing: Any, ladder: Ladder, make_traffic: Any, tmp_path: Path, dedupe: bool
@@ -152,6 +154,7 @@ def test_kills_never_exceed_the_budget(
     assert "budget" in ended.report["stopped"]
 
 
+@pytest.mark.slow
 def test_batches_survive_kills(
     server: Any, ladder: Ladder, make_traffic: Callable[[int], pl.DataFrame], tmp_path: Path
 ) -> None:
