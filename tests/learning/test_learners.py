@@ -361,6 +361,7 @@ def test_boosting_shares_trees_where_quality_is_whether_the_bar_is_met(draw: Dra
     assert len(fitted.root_) == (3 + 3) * 20
 
 
+@pytest.mark.slow
 def test_boosting_wants_more_trees_for_signal_than_for_noise(draw: Draw) -> None:
     folds = np.arange(300) % 3
     noise, signal = (
