@@ -8,7 +8,7 @@ TRUST := benchmark/trust
 WITH_TIERS = $(if $(TIERS),--tiers "$(TIERS)") --bar "$(BAR)"
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test bench trust lint types contracts check ui clean lock
+.PHONY: demo test bench trust asked lint types contracts check ui clean lock
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -27,7 +27,7 @@ bench: $(READY)  ## speed, as ratios; LITELLM_PYTHON=path compares with litellm,
 	python -m pytest benchmarks -n 0 -rs
 
 # Each benchmark exits with 1 where something asked isn't seen; all of them run, and then this does, too.
-trust: $(READY)  ## what is promised, put to the test: TRAIN=path TEST=path [TIERS=path] [BAR=1.0] [OTHER="path path:text"] [LEAST_SAVING=0.6]
+trust: asked $(READY)  ## what is promised, put to the test: TRAIN=path TEST=path [TIERS=path] [BAR=1.0] [OTHER="path path:text"] [LEAST_SAVING=0.6]
 	router-ml fit "$(TRAIN)" $(WITH_TIERS) --learner ngram --no-track --out $(TRUST)/router.onnx
 	@missed=0; \
 	python -m pipelines.benchmark_signals "$(TEST)" --router $(TRUST)/router.onnx --train "$(TRAIN)" $(OTHER:%=--other "%") --out $(TRUST) || missed=1; \
@@ -35,6 +35,9 @@ trust: $(READY)  ## what is promised, put to the test: TRAIN=path TEST=path [TIE
 	python -m pipelines.benchmark_off_policy "$(TRAIN)" "$(TEST)" --router $(TRUST)/router.onnx --out $(TRUST) || missed=1; \
 	python -m pipelines.benchmark_partial "$(TRAIN)" "$(TEST)" $(WITH_TIERS) --out $(TRUST) || missed=1; \
 	exit $$missed
+
+asked:  # before anything is installed for it
+	$(if $(and $(strip $(TRAIN)),$(strip $(TEST))),@:,$(error Give the traffic to train on and the traffic to test on: make trust TRAIN=train.parquet TEST=test.parquet [TIERS=tiers.yaml] [BAR=1.0]))
 
 lint: $(READY)
 	ruff check .

@@ -275,6 +275,24 @@ def test_files_that_are_no_traffic(name: str, tmp_path: Path) -> None:
     check_refused(run("-q", "fit", tmp_path / name, "--out", tmp_path / "router.onnx", "--no-track"), name)
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["fit", "", "--out", "router.onnx"],
+        ["fit", "a.parquet", " ", "--out", "router.onnx"],
+        ["label", "", "--out", "labels.parquet"],
+        ["embed", "", "--out", "embeddings.parquet"],
+        ["ingest", "table", "", "--out", "traffic.parquet"],
+        ["embed", "a.parquet", "--cache", "", "--out", "embeddings.parquet"],
+    ],
+    ids=" ".join,
+)
+def test_an_empty_path_is_wrong_usage(command: list[str]) -> None:
+    result = run(*command)
+    check_refused(result, "The path is empty")
+    assert result.exit_code == 2
+
+
 @pytest.mark.parametrize("command", ["label", "embed"])
 def test_other_commands_leave_nothing_either(command: str, frame: pl.DataFrame, tmp_path: Path) -> None:
     frame.drop("prompt").write_parquet(tmp_path / "traffic.parquet")

@@ -13,8 +13,11 @@ from router_ml.cli.options import (
     ENCODER,
     JSON,
     MAX_REJECTS,
+    READ_FILE,
     SEED,
     TRAFFIC,
+    WRITE_FILE,
+    GivenPath,
     OutFile,
     echo_rejects,
     load_router,
@@ -41,11 +44,9 @@ FORMATS = (
 )
 """What `ingest` reads: the names in ``router_ml.traffic.importers``, which isn't imported for the sake of a help page."""
 
-_PATHS = click.argument("paths", nargs=-1, required=True, type=str)
+_PATHS = click.argument("paths", nargs=-1, required=True, type=GivenPath(path_type=str))
 _OUT = out_option(".parquet", "Where the table goes (.parquet).")
-_TIERS_REQUIRED = click.option(
-    "--tiers", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The ladder (YAML)."
-)
+_TIERS_REQUIRED = click.option("--tiers", required=True, type=READ_FILE, help="The ladder (YAML).")
 
 
 @click.command()
@@ -86,7 +87,7 @@ _TIERS_REQUIRED = click.option(
 )
 @click.option("--drop-duplicates", is_flag=True, help="Keep one of each group of duplicates for each model.")
 @click.option("--track", is_flag=True, help="Log the data card to MLflow.")
-@click.option("--card", type=click.Path(dir_okay=False, path_type=Path), help="Write the data card here (Markdown).")
+@click.option("--card", type=WRITE_FILE, help="Write the data card here (Markdown).")
 @MAX_REJECTS
 @SEED
 @JSON
@@ -173,7 +174,7 @@ def ingest(
 @_OUT
 @click.option(
     "--endpoints",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=READ_FILE,
     help="How to reach the tiers (YAML); without it, OpenAI for all.",
 )
 @click.option(
@@ -190,12 +191,12 @@ def ingest(
 @click.option(
     "--router",
     "artifact",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=READ_FILE,
     help="An artifact, for 'informative': prompts that it is uncertain of.",
 )
 @click.option(
     "--journal",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=WRITE_FILE,
     help="What makes the replay resumable; without it, beside the output.",
 )
 @MAX_REJECTS
@@ -269,16 +270,16 @@ def replay(
     "--judge",
     "config",
     required=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=READ_FILE,
     help="Which grader judges what (YAML).",
 )
 @_OUT
-@click.option("--tiers", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The ladder (YAML).")
-@click.option("--cache", type=click.Path(dir_okay=False, path_type=Path), help="File of verdicts, to go on from.")
+@click.option("--tiers", type=READ_FILE, help="The ladder (YAML).")
+@click.option("--cache", type=WRITE_FILE, help="File of verdicts, to go on from.")
 @click.option("--max-usd", type=click.FloatRange(min=0, min_open=True), help="The budget; without it judge.yaml's.")
 @click.option(
     "--labels",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=READ_FILE,
     help="People's qualities (prompt_id, model, quality), to compare the judge with.",
 )
 @click.option(

@@ -16,8 +16,11 @@ from router_ml.cli.options import (
     ARTIFACT,
     JSON,
     MAX_REJECTS,
+    READ_FILE,
     SEED,
+    SOURCE,
     TRAFFIC,
+    WRITE_FILE,
     decision_options,
     given,
     load_router,
@@ -35,7 +38,7 @@ from router_ml.files import replacing
 @click.option(
     "--max-weight", type=click.FloatRange(min=1), help="Off policy: clip importance weights here; without it, none."
 )
-@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write an HTML report here.")
+@click.option("--report", type=WRITE_FILE, help="Write an HTML report here.")
 @click.option(
     "--resamples", default=1000, show_default=True, type=click.IntRange(min=10), help="Resamples of the bootstrap."
 )
@@ -154,7 +157,7 @@ def explore(
 
 @click.command()
 @ARTIFACT
-@click.argument("traffic", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("traffic", nargs=-1, type=SOURCE)
 @out_option(".onnx", "Where the other file goes (.onnx).")
 @click.option(
     "--weights",
@@ -217,7 +220,7 @@ def export(
 @ARTIFACT
 @click.option(
     "--prompts",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=READ_FILE,
     help="Text file (UTF-8) to cut the prompts from, each asked once; without it, plain English, over and over.",
 )
 @click.option(

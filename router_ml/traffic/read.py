@@ -6,7 +6,6 @@ stood, and `REASON` says why it can't be used, or is null.
 
 from __future__ import annotations
 
-import glob
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -18,6 +17,7 @@ import polars as pl
 from router_ml.core.text import conversation_text
 from router_ml.errors import QueryError, TrafficError
 from router_ml.traffic.schema import EPOCH_UNITS, REQUIRED, SCHEMA
+from router_ml.traffic.sources import find_sources
 
 __all__ = ["FILE", "REASON", "ROW", "find_files", "scan", "typed"]
 
@@ -32,7 +32,7 @@ def scan(paths: Iterable[str | Path], *, extra: Sequence[str] = ()) -> pl.LazyFr
     Parameters
     ----------
     paths : iterable of str or Path
-        Files (``.parquet``, ``.jsonl``, ``.ndjson``, ``.csv``), folders (searched recursively) or globs.
+        Files (``.parquet``, ``.jsonl``, ``.ndjson``, ``.csv``), folders (searched recursively, hidden files and folders left out) or globs.
     extra : sequence of str
         Columns beside the schema's that are kept where a file has them: as text, unless they hold lists or structures.
 
@@ -51,21 +51,8 @@ def scan(paths: Iterable[str | Path], *, extra: Sequence[str] = ()) -> pl.LazyFr
 
 
 def find_files(paths: Iterable[str | Path]) -> list[Path]:
-    """The files that the paths name, sorted within each path; raises TrafficError where a path names none."""
-    found: list[Path] = []
-    for path in map(Path, paths):
-        if path.is_dir():
-            matches = sorted(f for f in path.rglob("*") if f.suffix in _SCANNERS)
-        elif path.exists():
-            matches = [path]
-        else:
-            matches = sorted(map(Path, glob.glob(str(path), recursive=True)))
-        if not matches:
-            raise TrafficError(f"{path}: no such file, or nothing in it ends in {', '.join(_SCANNERS)}.")
-        found += matches
-    if not found:
-        raise TrafficError("No traffic file was given; give at least one file, folder or glob.")
-    return found
+    """The traffic files that the paths name; see :func:`router_ml.traffic.sources.find_sources`."""
+    return find_sources(paths, wanted=lambda path: path.suffix in _SCANNERS, endings=", ".join(_SCANNERS))
 
 
 def _scan_file(path: Path, extra: Sequence[str] = ()) -> pl.LazyFrame:

@@ -93,7 +93,7 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_folder_without_traffic_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(TrafficError, match="nothing in it ends in"):
+    with pytest.raises(TrafficError, match="holds no file that ends in"):
         scan([tmp_path])
 
 
