@@ -13,9 +13,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from router_ml.cli import main
-from router_ml.cli.logs import FORMATS
+from router_ml.cli.logs import FORMATS, TABLES
 from router_ml.ladder import Ladder
 from router_ml.traffic.importers import IMPORTERS
+from router_ml.traffic.importers.registry import ALIASES
 from router_ml.traffic.judge import JudgeConfig
 from router_ml.traffic.replay import read_endpoints
 from router_ml.traffic.sample import TIERS_PATH, simulate
@@ -93,6 +94,7 @@ def test_an_unknown_format_names_those_there_are(pairs: Path, tmp_path: Path) ->
 
 def test_help_of_ingest_lists_the_formats() -> None:
     assert tuple(IMPORTERS) == FORMATS
+    assert tuple(ALIASES) == TABLES
     told = "".join(run("ingest", "--help").stdout.split())
     assert all(name in told for name in IMPORTERS)
 

@@ -44,13 +44,24 @@ FORMATS = (
 )
 """What `ingest` reads: the names in ``router_ml.traffic.importers``, which isn't imported for the sake of a help page."""
 
+TABLES = ("csv", "jsonl", "parquet")
+"""Other names of `table`."""
+
+
+class _Format(click.Choice[str]):
+    """A format by its name; other names of one are taken and not listed."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if value in TABLES else super().convert(value, param, ctx)
+
+
 _PATHS = click.argument("paths", nargs=-1, required=True, type=GivenPath(path_type=str))
 _OUT = out_option(".parquet", "Where the table goes (.parquet).")
 _TIERS_REQUIRED = click.option("--tiers", required=True, type=READ_FILE, help="The ladder (YAML).")
 
 
 @click.command()
-@click.argument("format", type=click.Choice(FORMATS))
+@click.argument("format", type=_Format(FORMATS))
 @_PATHS
 @_OUT
 @click.option("--quality-from", help="Name of the feedback or score that becomes quality.")
@@ -69,6 +80,9 @@ _TIERS_REQUIRED = click.option("--tiers", required=True, type=READ_FILE, help="T
     help="The model that answered, or the name that was asked for.",
 )
 @click.option("--column", "columns", multiple=True, help="For tables: prompt=question, several times.")
+@click.option(
+    "--date-format", help="For tables: the form of created_at, as Python's strptime takes it: '%m/%d/%Y %H:%M'."
+)
 @click.option("--default", "defaults", multiple=True, help="A value for a column that lacks: model=gpt-4.1.")
 @click.option("--redact", is_flag=True, help="Replace secrets and personal data before anything is written.")
 @click.option("--redact-kind", "kinds", multiple=True, help="Only these kinds; several times. Without it, all.")
@@ -102,6 +116,7 @@ def ingest(
     keep_failed: bool,
     model_from: str,
     columns: tuple[str, ...],
+    date_format: str | None,
     defaults: tuple[str, ...],
     redact: bool,
     kinds: tuple[str, ...],
@@ -126,20 +141,22 @@ def ingest(
     not_an_input(out, tuple(Path(p) for p in paths))
     with train_extra("ingest"):
         from router_ml.traffic.cleaning.redact import KINDS
-        from router_ml.traffic.importers import ImportOptions, Progress, Scale, get_importer
+        from router_ml.traffic.importers import ImportOptions, Progress, Scale, check_options, get_importer
         from router_ml.workflow.ingesting import IngestOptions
         from router_ml.workflow.ingesting import ingest as run
 
         with usage():
-            get_importer(format)
+            importer = get_importer(format)
             importing = ImportOptions(
                 quality_from=quality_from,
                 scale=Scale.parse(quality_scale),
                 keep_failed=keep_failed,
                 model_from=model_from,
                 columns=_pairs("--column", columns),
+                date_format=date_format,
                 defaults=_pairs("--default", defaults),
             )
+            check_options(importer, importing)
             options = IngestOptions(
                 importing,
                 redact=kinds or (tuple(sorted(KINDS)) if redact else ()),
@@ -165,6 +182,8 @@ def ingest(
         return
     click.echo(ingested.card.to_text())
     click.echo(f"\n{ingested.result.summary()}\nTraffic: {out}")
+    if unused := ingested.result.unused_text():
+        click.echo(unused)
     echo_rejects(ingested.result.rejects)
 
 

@@ -58,7 +58,7 @@ def find_files(paths: Iterable[str | Path]) -> list[Path]:
 def _scan_file(path: Path, extra: Sequence[str] = ()) -> pl.LazyFrame:
     if path.suffix not in _SCANNERS:
         raise TrafficError(
-            f"{path}: files ending in {path.suffix or 'nothing'!r} can't be read; give {', '.join(_SCANNERS)}."
+            f"{path}: files ending in {path.suffix or 'nothing'!r} can't be read; give {', '.join(_SCANNERS)}.{_how_to_import(path)}"
         )
     try:
         if _is_empty(path):
@@ -71,15 +71,22 @@ def _scan_file(path: Path, extra: Sequence[str] = ()) -> pl.LazyFrame:
         raise TrafficError(f"{path} can't be read as {path.suffix[1:]}: {exc}") from exc
     missing = [c for c in REQUIRED if c not in columns]
     if missing:
-        raise TrafficError(
-            f"{path} lacks the column(s) {missing}; it has {[c for c in columns if c not in (ROW, REASON)]}. Rename or add them."
-        )
+        raise TrafficError(f"{path} lacks the column(s) {missing}.{_how_to_import(path)}")
     if REASON not in columns:
         frame = frame.with_columns(pl.lit(None, pl.String).alias(REASON))
     own = [c for c in extra if c in columns]
     texts = [pl.col(c).cast(pl.String, strict=False) for c in own if not columns[c].is_nested()]
     frame = typed(frame, columns).with_columns(pl.lit(str(path)).alias(FILE), *texts)
     return frame.select(*SCHEMA, *own, FILE, ROW, REASON)
+
+
+def _how_to_import(path: Path) -> str:
+    """What a file that is no traffic table holds, and the command that makes one of it; empty where it can't be told."""
+    # Not at the top: the importers write with this module.
+    from router_ml.traffic.importers.glimpse import glimpse
+
+    seen = glimpse(path)
+    return f" It has {seen.columns_text()}. {seen.next_step()}" if seen.columns else ""
 
 
 def _is_empty(path: Path) -> bool:
@@ -107,8 +114,12 @@ _KIND: dict[Any, str] = {
     pl.String: "text",
     pl.Float64: "a number",
     pl.Int64: "a whole number",
-    pl.Datetime: "a date and time",
+    pl.Datetime: "a date and time such as 2026-09-01T00:13:00Z or 01.09.2026 00:13 (day first); name another form with 'ingest table --date-format'",
 }
+
+
+_DAY_FIRST, _YEAR_FIRST = r"^(\d{1,2})\.(\d{1,2})\.(\d{4})", r"^(\d{4})[/.](\d{1,2})[/.](\d{1,2})"
+"""Dates that are no ISO 8601 and have one meaning all the same: with dots the day is first, and a year in front is followed by the month."""
 
 
 def _cast(column: pl.Expr, got: pl.DataType, needed: pl.DataType) -> pl.Expr:
@@ -118,7 +129,8 @@ def _cast(column: pl.Expr, got: pl.DataType, needed: pl.DataType) -> pl.Expr:
         if got == pl.String:
             # ISO 8601 with an offset, without one (then UTC), a date alone, without seconds, or PostgreSQL's offset "+00". A format that polars guesses would take
             # 03/04/2026 for the 3rd of April, and refuse a whole column for the first value's "Z".
-            completed = [column, column + "Z", column + "T00:00:00Z", column + ":00Z", column + ":00"]
+            iso = column.str.replace(_DAY_FIRST, "$3-$2-$1").str.replace(_YEAR_FIRST, "$1-$2-$3")
+            completed = [iso, iso + "Z", iso + "T00:00:00Z", iso + ":00Z", iso + ":00"]
             return pl.coalesce(
                 c.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False) for c in completed
             )

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from router_ml.errors import TrafficError
 
 __all__ = ["find_sources", "shown"]
+
+_ADDRESS = re.compile(r"[a-z][a-z+]+:/+\S")
+"""A URL, as it is or as pathlib shortens it; it may hold a password, so it isn't quoted."""
 
 
 def find_sources(paths: Iterable[str | Path], *, wanted: Callable[[Path], bool], endings: str) -> list[Path]:
@@ -40,6 +44,11 @@ def find_sources(paths: Iterable[str | Path], *, wanted: Callable[[Path], bool],
 
 
 def _named(path: Path, wanted: Callable[[Path], bool], endings: str) -> list[Path]:
+    if _ADDRESS.match(str(path)):
+        raise TrafficError(
+            "An address is given where a file is needed. 'router-ml ingest litellm' reads postgresql://..., 'router-ml ingest mlflow' "
+            "a tracking URI; the others read files."
+        )
     if path.is_dir():
         matches = sorted(f for f in _visible_files(path) if wanted(f))
         if not matches:

@@ -80,6 +80,7 @@ class Ingested:
             "rows": self.card.counts["rows_kept"],
             "rejected": result.n_rejects,
             "skipped": dict(result.skipped),
+            "unused_columns": list(result.unused),
             "card": self.card.to_dict(),
         }
 
