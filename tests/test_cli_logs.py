@@ -55,6 +55,11 @@ def test_ingest_writes_the_table_and_prints_the_card(pairs: Path, tmp_path: Path
     assert (tmp_path / "t.rejects.csv").exists()
 
 
+def test_a_log_without_quality_is_told_how_to_get_it(pairs: Path, tmp_path: Path) -> None:
+    done = run("-q", "ingest", "openai-stored", pairs, "--out", tmp_path / "t.parquet")
+    assert f"router-ml judge {tmp_path / 't.parquet'} --judge judge.yaml" in done.stdout
+
+
 def test_redacted_text_is_never_written(pairs: Path, tmp_path: Path) -> None:
     done = run("-q", "ingest", "openai-stored", pairs, "--out", tmp_path / "t.parquet", "--redact", "--json")
     assert json.loads(done.stdout)["card"]["redactions"] == [{"kind": "email", "n": 1}] or "email" in done.stdout
@@ -222,9 +227,11 @@ def test_a_reference_that_the_traffic_lacks_is_named_without_our_own_columns(ans
 # The examples in docs/
 
 
-def test_the_example_of_judge_yaml_is_read() -> None:
-    config = JudgeConfig.from_yaml(DOCS / "judge.yaml")
-    assert {rule.grader for rule in config.rules} == {"numeric", "exact", "llm_rubric"}
+@pytest.mark.parametrize(
+    ("name", "graders"), [("judge.yaml", {"llm_rubric"}), ("judge-slices.yaml", {"numeric", "exact", "llm_rubric"})]
+)
+def test_the_examples_of_judge_yaml_are_read(name: str, graders: set[str]) -> None:
+    assert {rule.grader for rule in JudgeConfig.from_yaml(DOCS / name).rules} == graders
 
 
 def test_the_example_of_endpoints_yaml_is_read() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,11 @@ def ingest(
     click.echo(f"\n{ingested.result.summary()}\nTraffic: {out}")
     if unused := ingested.result.unused_text():
         click.echo(unused)
+    if not ingested.result.n_with_quality:
+        click.echo(
+            "No row has a quality, which 'fit' learns from: name the log's feedback with --quality-from, or have the answers judged: "
+            f"router-ml judge {shlex.quote(str(out))} --judge judge.yaml --out judged.parquet"
+        )
     echo_rejects(ingested.result.rejects)
 
 

@@ -53,6 +53,25 @@ def test_equal_texts_are_asked_once(ladder: Ladder) -> None:
     assert plan.missing.tolist() == [[False, True]]
 
 
+def test_a_log_of_none_of_the_tiers_is_warned_of(ladder: Ladder, caplog: pytest.LogCaptureFixture) -> None:
+    make_plan(table({"prompt": "a", "model": "x"}, {"prompt": "b", "model": "y"}), ladder)
+    assert "None of the 2 logged rows belongs to a tier" in caplog.text
+
+
+def test_a_tier_that_the_log_calls_otherwise_is_warned_of(ladder: Ladder, caplog: pytest.LogCaptureFixture) -> None:
+    make_plan(
+        table({"prompt": "a", "model": "mini-model"}, {"prompt": "a", "model": "full-model-2025-04-14"}),
+        ladder,
+    )
+    assert "No logged row belongs to full-model." in caplog.text
+    assert "--model-from request" in caplog.text
+
+
+def test_a_tier_that_was_never_tried_is_not_warned_of(ladder: Ladder, caplog: pytest.LogCaptureFixture) -> None:
+    make_plan(table({"prompt": "a", "model": "mini-model"}), ladder)
+    assert caplog.text == ""
+
+
 def test_prompts_without_their_images_are_left_out(ladder: Ladder) -> None:
     plan = make_plan(table({"prompt": "What?\n[image_url]", "model": "x"}, {"prompt": "a", "model": "x"}), ladder)
 
