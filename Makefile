@@ -3,9 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-BAR ?= 1.0
 TRUST := benchmark/trust
-WITH_TIERS = $(if $(TIERS),--tiers "$(TIERS)") --bar "$(BAR)"
+WITH_TIERS = $(if $(TIERS),--tiers "$(TIERS)") --bar "$(or $(BAR),1.0)"
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: demo test bench trust asked lint types contracts check ui clean lock
@@ -15,9 +14,10 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,dev]'
 	touch $(READY)
 
-demo: $(READY)  ## the whole pipeline: on the bundled sample, or TRAFFIC=path [TIERS=path]
-	python -m pipelines.use_traffic "$(TRAFFIC)" "$(TIERS)"
-	dvc repro
+demo: $(READY)  ## the whole pipeline: on the bundled sample, or TRAFFIC=path [TIERS=path] [BAR=0.8]
+	python -m pipelines.use_traffic "$(TRAFFIC)" "$(TIERS)" "$(BAR)"
+	@# Without DVC's hint to push: nothing here has a remote.
+	@bash -o pipefail -c "dvc repro | sed '/^Use .dvc push. to send/d'"
 	@python -m pipelines.show
 
 test: $(READY)  ## the tests
@@ -52,7 +52,7 @@ contracts: $(READY)
 check: lint types contracts
 
 ui: $(READY)  ## MLflow's UI on the local store
-	MLFLOW_DISABLE_TELEMETRY=true mlflow ui --backend-store-uri sqlite:///mlflow.db
+	python -m pipelines.ui
 
 clean:
 	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -110,6 +110,7 @@ def ingest(
         redactions.update(redacted.counts)
         return redacted.frame
 
+    tracking.quiet()  # one of the formats is read with MLflow
     result = import_traffic(
         format,
         paths,
