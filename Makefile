@@ -10,6 +10,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .PHONY: demo test bench trust asked lint types contracts check ui clean lock
 
 $(READY): pyproject.toml constraints.txt
+	@echo "Installing into $(VENV), which takes about 3 minutes, this first time only"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,dev]'
 	touch $(READY)

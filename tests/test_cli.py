@@ -83,6 +83,12 @@ def test_fit_goes_on_past_one_bad_row(path300: Path300) -> None:
     assert path300.fit.exit_code == 0, path300.fit.output
 
 
+@pytest.mark.parametrize("quiet", [[], ["-q"]])
+def test_evaluate_says_how_long_it_takes_before_it_reads(quiet: list[str], path300: Path300) -> None:
+    said = run(*quiet, "evaluate", path300.router, path300.traffic, "--resamples", 10).stderr
+    assert ("Evaluating on 300 prompts takes about" in said) == (not quiet)
+
+
 def test_fit_prints_one_json_object(path300: Path300) -> None:
     assert json.loads(path300.fit.stdout)["rejected"] == 1
 

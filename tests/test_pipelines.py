@@ -79,6 +79,10 @@ def test_the_demo_leaves_the_checkout_clean(project: Path) -> None:
     assert run(project, "git", "status", "--short") == ""
 
 
+def test_the_demo_says_how_long_it_takes(demo: str) -> None:
+    assert "The pipeline on 300 prompts takes about" in demo
+
+
 @pytest.mark.parametrize("hint", ["git add", "dvc push", "autostage"])
 def test_the_demo_shows_no_hints_of_dvc(hint: str, demo: str) -> None:
     assert hint not in demo

@@ -345,14 +345,18 @@ def judge(
 
     not_an_input(out, traffic)
     with train_extra("judge"):
+        from router_ml.traffic.calls import spoken
         from router_ml.traffic.judge import JudgeConfig, judge_traffic
         from router_ml.workflow import read_traffic
+        from router_ml.workflow.durations import judge_seconds
         from router_ml.workflow.judging import compare_with_people, embedding, read_labels
 
         ladder = read_ladder(tiers)
         people = None if labels is None else read_labels(labels)
         rules = JudgeConfig.from_yaml(config)
         read = read_traffic(traffic, max_rejects=max_rejects, extra=rules.traffic_columns)
+        if progress and (seconds := judge_seconds(read.traffic, rules)):
+            click.echo(f"Judging takes about {spoken(seconds)}, less what the cache holds.", err=True)
         with tqdm(desc="judge", unit="answer", disable=not progress) as shown:
 
             def show(done: int, total: int, usd: float) -> None:

@@ -78,6 +78,7 @@ def evaluate(
     with train_extra("evaluate"):
         from router_ml import workflow
         from router_ml.evaluation.report import html_report, text_report
+        from router_ml.workflow import durations
 
         router = load_router(artifact, options)
         if off_policy:
@@ -87,6 +88,7 @@ def evaluate(
             click.echo(json.dumps(found.to_dict()) if as_json else found.to_text())
             found.require_router()
             return
+        durations.announce("Evaluating on", traffic, *durations.evaluate_seconds(resamples))
         evaluation = workflow.evaluate_router(
             router, traffic, random_state=seed, max_rejects=max_rejects, n_resamples=resamples
         )

@@ -240,6 +240,7 @@ def fit(
     with train_extra("fit"):
         from router_ml import workflow
         from router_ml.evaluation.report import text_report
+        from router_ml.workflow import durations
 
         with usage():
             options = workflow.FitOptions(
@@ -261,6 +262,7 @@ def fit(
                 max_rejects=max_rejects,
                 progress=progress,
             )
+        durations.announce("Fitting on", traffic, *durations.fit_seconds(options))
         result = workflow.fit(traffic, out, ladder=read_ladder(tiers), options=options, track=not no_track)
     if as_json:
         click.echo(json.dumps(result.to_dict()))

@@ -15,6 +15,7 @@ from router_ml import Router
 from router_ml.core.decision import Prediction
 from router_ml.errors import InputError, LadderError, TrafficError
 from router_ml.ladder import Ladder, Tier
+from router_ml.traffic.calls import calls_seconds
 from router_ml.traffic.replay import Endpoint, ReplayOptions, estimate_replay
 from router_ml.traffic.replay.messages import chat_messages
 from router_ml.traffic.replay.plan import clusters, interleave, make_plan
@@ -218,6 +219,9 @@ def test_an_estimate_can_be_checked_by_hand(ladder: Ladder) -> None:
     assert full.expected_usd == pytest.approx(20 * 1e-3 + 20 * 4e-3)
     assert full.worst_usd == pytest.approx(2 * ((40 + 64 + 16) * 1e-3 + 100 * 4e-3))
     assert "2 prompts" in got.summary()
+    # Two calls of 10 tokens, 8 at a time; mini's one call is asked beside them.
+    assert got.seconds == calls_seconds(2, 10, 8)
+    assert "Takes about 10 seconds" in got.summary()
 
 
 def test_an_estimate_says_how_far_a_budget_reaches(ladder: Ladder, make_traffic: Callable[[int], pl.DataFrame]) -> None:
