@@ -57,7 +57,7 @@ class _Format(click.Choice[str]):
 
 
 _PATHS = click.argument("paths", nargs=-1, required=True, type=GivenPath(path_type=str))
-_OUT = out_option(".parquet", "Where the table goes (.parquet).")
+_OUT = out_option(".parquet", "Write the table here (.parquet).")
 _TIERS_REQUIRED = click.option("--tiers", required=True, type=READ_FILE, help="The ladder (YAML).")
 
 
@@ -65,40 +65,49 @@ _TIERS_REQUIRED = click.option("--tiers", required=True, type=READ_FILE, help="T
 @click.argument("format", type=_Format(FORMATS))
 @_PATHS
 @_OUT
-@click.option("--quality-from", help="Name of the feedback or score that becomes quality.")
+@click.option("--quality-from", help="Take the quality from the feedback, score or column of this name.")
 @click.option(
     "--quality-scale",
     default="auto",
     show_default=True,
-    help="What it means: auto, stars, 1..10, or good=1,fair=0.5,poor=0.",
+    help="Say what it means: auto (thumbs, true/false, 0 to 1), stars, a range such as 1..10, or good=1,fair=0.5,poor=0.",
 )
-@click.option("--keep-failed", is_flag=True, help="Failed calls become rows of quality 0.")
+@click.option(
+    "--keep-failed", is_flag=True, help="Keep failed calls, as rows of quality 0; without it they are skipped."
+)
 @click.option(
     "--model-from",
     default="response",
     show_default=True,
     type=click.Choice(["response", "request"]),
-    help="The model that answered, or the name that was asked for.",
+    help="Name the model as it answered (gpt-4.1-2025-04-14), or as it was asked for (gpt-4.1).",
 )
-@click.option("--column", "columns", multiple=True, help="For tables: prompt=question, several times.")
 @click.option(
-    "--date-format", help="For tables: the form of created_at, as Python's strptime takes it: '%m/%d/%Y %H:%M'."
+    "--column",
+    "columns",
+    multiple=True,
+    help="Take a column of the traffic from another one of a table: prompt=question; several times.",
 )
-@click.option("--default", "defaults", multiple=True, help="A value for a column that lacks: model=gpt-4.1.")
+@click.option("--date-format", help="Read created_at of a table in this form of Python's strptime: '%m/%d/%Y %H:%M'.")
+@click.option(
+    "--default", "defaults", multiple=True, help="Fill a column that the log lacks: model=gpt-4.1; several times."
+)
 @click.option("--redact", is_flag=True, help="Replace secrets and personal data before anything is written.")
-@click.option("--redact-kind", "kinds", multiple=True, help="Only these kinds; several times. Without it, all.")
+@click.option(
+    "--redact-kind", "kinds", multiple=True, help="Replace this kind only; several times. Without it, all kinds."
+)
 @click.option(
     "--phone-region",
     "regions",
     multiple=True,
     default=("US",),
     show_default=True,
-    help="Country whose national phone numbers are looked for; several times.",
+    help="Look for national phone numbers of this country; several times.",
 )
 @click.option(
     "--similarity",
     type=click.FloatRange(0, 1, min_open=True),
-    help="Look for prompts that are at least so alike, such as 0.8.",
+    help="Look for near duplicates: prompts that are at least so alike, such as 0.8.",
 )
 @click.option("--drop-duplicates", is_flag=True, help="Keep one of each group of duplicates for each model.")
 @click.option("--track", is_flag=True, help="Log the data card to MLflow.")
@@ -200,29 +209,31 @@ def ingest(
 @click.option(
     "--endpoints",
     type=READ_FILE,
-    help="How to reach the tiers (YAML); without it, OpenAI for all.",
+    help="Reach the tiers as this file says (YAML); without it, OpenAI serves all.",
 )
 @click.option(
     "--choose",
     default="all",
     show_default=True,
     type=click.Choice(["all", "random", "informative"]),
-    help="Which prompts.",
+    help="Ask all prompts in order, in random order, or the most informative first.",
 )
-@click.option("--n-prompts", type=click.IntRange(min=1), help="Prompts to ask at most.")
-@click.option("--max-usd", type=click.FloatRange(min=0, min_open=True), help="The budget, over all runs of a journal.")
-@click.option("--dry-run", is_flag=True, help="Say what it would cost; nothing is sent.")
-@click.option("--batch", is_flag=True, help="Through the Batch API, at its price.")
+@click.option("--n-prompts", type=click.IntRange(min=1), help="Ask at most so many prompts.")
+@click.option(
+    "--max-usd", type=click.FloatRange(min=0, min_open=True), help="Spend at most so much, over all runs of a journal."
+)
+@click.option("--dry-run", is_flag=True, help="Say what it would cost and how long it would take; nothing is sent.")
+@click.option("--batch", is_flag=True, help="Ask through the Batch API, at its price.")
 @click.option(
     "--router",
     "artifact",
     type=READ_FILE,
-    help="An artifact, for 'informative': prompts that it is uncertain of.",
+    help="For --choose informative: ask first what this artifact is uncertain of.",
 )
 @click.option(
     "--journal",
     type=WRITE_FILE,
-    help="What makes the replay resumable; without it, beside the output.",
+    help="Keep here what makes the replay resumable; without it, beside the output.",
 )
 @MAX_REJECTS
 @SEED
@@ -296,23 +307,27 @@ def replay(
     "config",
     required=True,
     type=READ_FILE,
-    help="Which grader judges what (YAML).",
+    help="Judge by the rules of this file (YAML).",
 )
 @_OUT
 @click.option("--tiers", type=READ_FILE, help="The ladder (YAML).")
-@click.option("--cache", type=WRITE_FILE, help="File of verdicts, to go on from.")
-@click.option("--max-usd", type=click.FloatRange(min=0, min_open=True), help="The budget; without it judge.yaml's.")
+@click.option("--cache", type=WRITE_FILE, help="Keep verdicts in this file, and go on from those in it.")
+@click.option(
+    "--max-usd",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Spend at most so much; without it, what judge.yaml says.",
+)
 @click.option(
     "--labels",
     type=READ_FILE,
-    help="People's qualities (prompt_id, model, quality), to compare the judge with.",
+    help="Compare the judge with people's qualities in this file (prompt_id, model, quality).",
 )
 @click.option(
     "--bar",
     default=0.8,
     show_default=True,
     type=click.FloatRange(0, 1, min_open=True),
-    help="The bar of that comparison.",
+    help="Compare by this bar.",
 )
 @click.option("--grades", type=OutFile(".parquet"), help="Write each grade, with its reason, here (.parquet).")
 @ENCODER

@@ -114,17 +114,26 @@ def evaluate(
 @ARTIFACT
 @TRAFFIC
 @click.option(
-    "--budget-usd", required=True, type=click.FloatRange(min=0, min_open=True), help="What exploring may cost."
+    "--budget-usd",
+    required=True,
+    type=click.FloatRange(min=0, min_open=True),
+    help="Spend at most so much on exploring, beyond serving.",
 )
-@click.option("--prompts", "n_prompts", required=True, type=click.IntRange(min=1), help="Prompts that are expected.")
+@click.option(
+    "--prompts", "n_prompts", required=True, type=click.IntRange(min=1), help="Plan for so many prompts to come."
+)
 @click.option(
     "--max-epsilon",
     default=0.2,
     show_default=True,
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    help="The largest share of a stratum to explore.",
+    help="Explore at most this share of a stratum.",
 )
-@click.option("--by", type=click.Choice(["category", "source", "p_meets"]), help="Strata; without it, what there is.")
+@click.option(
+    "--by",
+    type=click.Choice(["category", "source", "p_meets"]),
+    help="Make strata by this; without it, by the first of these that varies.",
+)
 @MAX_REJECTS
 @JSON
 def explore(
@@ -160,7 +169,7 @@ def explore(
 @click.command()
 @ARTIFACT
 @click.argument("traffic", nargs=-1, type=SOURCE)
-@out_option(".onnx", "Where the other file goes (.onnx).")
+@out_option(".onnx", "Write the other file here (.onnx).")
 @click.option(
     "--weights",
     type=click.Choice(["float16", "int8"]),

@@ -94,7 +94,7 @@ MAX_REJECTS = click.option(
     default=0.1,
     show_default=True,
     type=click.FloatRange(0, 1),
-    help="Share of unusable rows that is put up with.",
+    help="Accept at most this share of invalid rows before failing.",
 )
 SEED = click.option(
     "--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of all that is random."

@@ -48,7 +48,7 @@ def compress_router(
     prune : bool
         Keep the vectors of the traffic's tokens only.
     max_rejects : float
-        Share of unusable rows that is put up with.
+        Largest share of invalid rows to accept before failing.
 
     Raises
     ------
@@ -99,7 +99,7 @@ def add_text_to_router(
     traffic_paths : sequence of str or Path
         Traffic on whose prompts both are compared; on fixed hard texts where none is given.
     max_rejects : float
-        Share of unusable rows that is put up with.
+        Largest share of invalid rows to accept before failing.
 
     Raises
     ------

@@ -41,7 +41,7 @@ class IngestOptions:
     drop_duplicates : bool
         Keep one prompt of each group of duplicates for each model.
     max_rejects : float
-        Share of unusable records that is put up with.
+        Largest share of invalid records to accept before failing.
     random_state : int
     """
 
