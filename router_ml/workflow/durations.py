@@ -32,6 +32,8 @@ _VERDICT_TOKENS = 100.0
 
 def announce(work: str, paths: Sequence[str | Path], start_s: float, per_prompt_s: float) -> None:
     """Log how long `work` on the prompts of `paths` takes; what can't be read is left to the work, whose error says more."""
+    if not logger.isEnabledFor(logging.INFO):
+        return
     try:
         n = scan(paths).select(pl.col("prompt").n_unique()).collect().item()
     except (RouterError, OSError, pl.exceptions.PolarsError):
