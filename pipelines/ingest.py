@@ -5,8 +5,6 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-import yaml
-
 from pipelines import stage
 from router_ml import workflow
 from router_ml.ladder import Ladder
@@ -16,7 +14,7 @@ from router_ml.traffic.sample import sample_ladder
 def main() -> None:
     """Write the training and the test traffic, and the ladder."""
     params = stage.start()["ingest"]
-    source = yaml.safe_load(Path("traffic.yaml").read_text())
+    source = stage.source()
     with tempfile.TemporaryDirectory() as folder:
         path = source["path"] or workflow.write_sample(
             Path(folder) / "simulated.parquet", n_prompts=params["sample_prompts"], random_state=params["random_state"]

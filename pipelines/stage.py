@@ -18,6 +18,7 @@ TIERS = Path("data/tiers.yaml")
 LABELS = Path("data/labels.parquet")
 EMBEDDINGS = Path("data/embeddings.parquet")
 MODELS = Path("models")
+SOURCE = Path("traffic.yaml")
 ROUTER = MODELS / "router.onnx"
 REPORTS = Path("reports")
 
@@ -32,10 +33,16 @@ def start() -> dict[str, Any]:
     return params
 
 
+def source() -> dict[str, Any]:
+    """Where the traffic comes from, as `pipelines.use_traffic` wrote it; without that file the bundled sample."""
+    content: dict[str, Any] = yaml.safe_load(SOURCE.read_text()) if SOURCE.exists() else {}
+    return {name: content.get(name) for name in ("path", "sha256", "tiers", "bar")}
+
+
 def fit_options(params: dict[str, Any]) -> FitOptions:
     """The options of the fit, from the params of several stages."""
     return FitOptions(
-        bar=_bar(params["label"]),
+        bar=_bar({**params["label"], **{k: v for k, v in source().items() if k == "bar" and v is not None}}),
         encoder=params["embed"]["encoder"],
         reference=params["label"]["reference"],
         progress=True,

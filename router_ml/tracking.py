@@ -6,13 +6,16 @@ the working directory. :func:`_load_pyfunc` makes a logged router loadable with 
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from router_ml.errors import InputError, MissingExtraError
 
@@ -20,11 +23,14 @@ if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
 
-__all__ = ["DEFAULT_STORE", "EXPERIMENT", "REGISTERED_MODEL", "Run", "start", "untracked"]
+__all__ = ["DEFAULT_STORE", "EXPERIMENT", "REGISTERED_MODEL", "Run", "quiet", "serve", "start", "untracked"]
 
 EXPERIMENT = "router-ml"
 REGISTERED_MODEL = "router-ml"
 DEFAULT_STORE = "sqlite:///mlflow.db"
+_TRAINING_VIEW = {"mlflow.experimentKind": "custom_model_development"}
+"""Tag of the experiment by which MLflow's UI opens it on its runs, not on traces of LLMs."""
+_NOTES = ("Successfully registered model", "Registered model", "Created version")
 _MAX_PARAM = 6000
 """MLflow's bound on the length of a param's value (https://mlflow.org/docs/latest/rest-api.html)."""
 
@@ -115,7 +121,7 @@ class _MLflowRun(Run):
         text, number = DataType.string, DataType.double
         outputs = [ColSpec(text, n) for n in ("tier", "model", "policy", "reason")]
         outputs += [ColSpec(number, n) for n in ("p_meets", "quality", "cost_usd", "knob")]
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _without_notes():
             # The signature is given, so that no example has to be run to find it.
             warnings.filterwarnings("ignore", ".*input example was not provided", UserWarning)
             mlflow.pyfunc.log_model(
@@ -146,8 +152,7 @@ def start(name: str, *, run_id: str | None = None) -> Iterator[Run]:
     InputError
         If there is no run of that id.
     """
-    # MLflow would otherwise report usage over the network; a router's users didn't ask for that.
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    quiet()
     try:
         import mlflow
     except ImportError as exc:
@@ -155,7 +160,7 @@ def start(name: str, *, run_id: str | None = None) -> Iterator[Run]:
     if "MLFLOW_TRACKING_URI" not in os.environ:
         mlflow.set_tracking_uri(DEFAULT_STORE)
     if "MLFLOW_EXPERIMENT_NAME" not in os.environ and "MLFLOW_EXPERIMENT_ID" not in os.environ:
-        mlflow.set_experiment(EXPERIMENT)
+        _set_experiment()
     try:
         active = mlflow.start_run(run_id=run_id, run_name=None if run_id else name)
     except mlflow.exceptions.MlflowException as exc:
@@ -166,10 +171,57 @@ def start(name: str, *, run_id: str | None = None) -> Iterator[Run]:
         yield _MLflowRun(active.info.run_id)
 
 
+def quiet() -> None:
+    """Switch MLflow's telemetry off, and its notes of what went well; what the user has set stays.
+
+    MLflow reads both when it is first imported, in this process or in one that is started from it.
+    """
+    # Usage would be reported over the network; a router's users didn't ask for that.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+
+
+@contextmanager
+def _without_notes() -> Iterator[None]:
+    """Keep MLflow from printing that it registered a model, which no level of logging does."""
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            yield
+    finally:
+        sys.stderr.writelines(line for line in said.getvalue().splitlines(True) if not line.startswith(_NOTES))
+
+
+def serve() -> NoReturn:
+    """Become MLflow's UI on the store, in one process that needs no more than a user's machine has.
+
+    Raises
+    ------
+    MissingExtraError
+        If MLflow isn't installed.
+    """
+    quiet()
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
+    if find_spec("mlflow") is None:
+        raise MissingExtraError("train", "MLflow's UI")
+    store = os.environ.get("MLFLOW_TRACKING_URI", DEFAULT_STORE)
+    arguments = ["-m", "mlflow", "ui", "--backend-store-uri", store, "--workers", "1"]
+    os.execv(sys.executable, [sys.executable, *arguments])
+
+
 @contextmanager
 def untracked() -> Iterator[Run]:
     """A run that is logged nowhere."""
     yield Run()
+
+
+def _set_experiment() -> None:
+    import mlflow
+
+    client = mlflow.MlflowClient()
+    if client.get_experiment_by_name(EXPERIMENT) is None:
+        client.create_experiment(EXPERIMENT, tags=_TRAINING_VIEW)
+    mlflow.set_experiment(EXPERIMENT)
 
 
 def _clean(name: str) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import click
 import onnx
 import polars as pl
 import pytest
@@ -18,7 +20,8 @@ from click.testing import CliRunner, Result
 from router_ml.cli import main
 from router_ml.core.artifact import SCHEMA_KEY
 from router_ml.core.router import Router
-from router_ml.traffic.sample import TIERS_PATH, simulate
+from router_ml.ladder import Ladder
+from router_ml.traffic.sample import TIERS_PATH, sample_ladder, simulate
 
 BAD_ROW = 7
 """The row, counted from 1, whose quality is 1.7 in the traffic that the path below starts from."""
@@ -76,11 +79,52 @@ def test_help_shows_no_markup(command: str | None) -> None:
     assert "\\b" not in run(*([command] if command else []), "--help").output
 
 
+def test_each_command_is_listed_once_with_a_summary_that_is_whole() -> None:
+    listed = [
+        line.split()[0] for line in run("--help").output.splitlines() if line.startswith("  ") and "  " in line[2:]
+    ]
+    assert sorted(name for name in listed if name in main.commands) == sorted(main.commands)
+    assert "..." not in run("--help").output.split("Get traffic")[1].replace("CSV, ...", "")
+
+
+def test_commands_are_listed_in_the_order_of_their_use() -> None:
+    page = run("--help").output
+    places = [
+        page.index(f"\n  {name} ") for name in ("sample", "ingest", "replay", "judge", "fit", "evaluate", "route")
+    ]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("command", sorted(main.commands))
+def test_each_option_says_what_it_does(command: str) -> None:
+    assert not [p.name for p in main.commands[command].params if isinstance(p, click.Option) and not p.help]
+
+
+def test_ctrl_c_is_exit_code_130(artifact: Path) -> None:
+    command = [sys.executable, "-m", "router_ml.cli", "route", str(artifact), "-"]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(command, text=True, bufsize=1, **pipes) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write('"Hello"\n')
+        process.stdin.flush()
+        process.stdout.readline()  # It is at work now.
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stderr.strip()) == (130, "Interrupted.")
+
+
 # The path
 
 
 def test_fit_goes_on_past_one_bad_row(path300: Path300) -> None:
     assert path300.fit.exit_code == 0, path300.fit.output
+
+
+@pytest.mark.parametrize("quiet", [[], ["-q"]])
+def test_evaluate_says_how_long_it_takes_before_it_reads(quiet: list[str], path300: Path300) -> None:
+    said = run(*quiet, "evaluate", path300.router, path300.traffic, "--resamples", 10).stderr
+    assert ("Evaluating on 300 prompts takes about" in said) == (not quiet)
 
 
 def test_fit_prints_one_json_object(path300: Path300) -> None:
@@ -168,6 +212,12 @@ def test_rejects_are_named_with_their_reasons(command: str, frame: pl.DataFrame,
     done = run(command, tmp_path / "traffic.parquet", "--out", tmp_path / "out.parquet")
     assert f"Left out, with the reasons: {tmp_path / 'out.rejects.csv'}" in done.stdout
     assert "row 2: quality: got 7.0" in done.stderr
+
+
+def test_the_ladder_of_a_sample_is_written_beside_it(tmp_path: Path) -> None:
+    said = run("sample", "--out", tmp_path / "s.parquet", "--n-prompts", 20).stdout
+    assert f"their ladder: {tmp_path / 's.tiers.yaml'}" in said
+    assert Ladder.from_yaml(tmp_path / "s.tiers.yaml") == sample_ladder()
 
 
 def test_logged_sample_has_one_row_a_prompt(tmp_path: Path) -> None:
@@ -273,6 +323,24 @@ def test_files_that_are_no_traffic(name: str, tmp_path: Path) -> None:
     for present in ("text.parquet", "text.txt"):
         (tmp_path / present).write_text("hello\n", encoding="utf-8")
     check_refused(run("-q", "fit", tmp_path / name, "--out", tmp_path / "router.onnx", "--no-track"), name)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["fit", "", "--out", "router.onnx"],
+        ["fit", "a.parquet", " ", "--out", "router.onnx"],
+        ["label", "", "--out", "labels.parquet"],
+        ["embed", "", "--out", "embeddings.parquet"],
+        ["ingest", "table", "", "--out", "traffic.parquet"],
+        ["embed", "a.parquet", "--cache", "", "--out", "embeddings.parquet"],
+    ],
+    ids=" ".join,
+)
+def test_an_empty_path_is_wrong_usage(command: list[str]) -> None:
+    result = run(*command)
+    check_refused(result, "The path is empty")
+    assert result.exit_code == 2
 
 
 @pytest.mark.parametrize("command", ["label", "embed"])

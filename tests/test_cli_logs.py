@@ -13,9 +13,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from router_ml.cli import main
-from router_ml.cli.logs import FORMATS
+from router_ml.cli.logs import FORMATS, TABLES
 from router_ml.ladder import Ladder
 from router_ml.traffic.importers import IMPORTERS
+from router_ml.traffic.importers.registry import ALIASES
 from router_ml.traffic.judge import JudgeConfig
 from router_ml.traffic.replay import read_endpoints
 from router_ml.traffic.sample import TIERS_PATH, simulate
@@ -52,6 +53,11 @@ def test_ingest_writes_the_table_and_prints_the_card(pairs: Path, tmp_path: Path
     assert pl.read_parquet(tmp_path / "t.parquet").columns == list(SCHEMA)
     assert (tmp_path / "card.md").read_text(encoding="utf-8").startswith("# Data card")
     assert (tmp_path / "t.rejects.csv").exists()
+
+
+def test_a_log_without_quality_is_told_how_to_get_it(pairs: Path, tmp_path: Path) -> None:
+    done = run("-q", "ingest", "openai-stored", pairs, "--out", tmp_path / "t.parquet")
+    assert f"router-ml judge {tmp_path / 't.parquet'} --judge judge.yaml" in done.stdout
 
 
 def test_redacted_text_is_never_written(pairs: Path, tmp_path: Path) -> None:
@@ -94,6 +100,7 @@ def test_an_unknown_format_names_those_there_are(pairs: Path, tmp_path: Path) ->
 
 def test_help_of_ingest_lists_the_formats() -> None:
     assert tuple(IMPORTERS) == FORMATS
+    assert tuple(ALIASES) == TABLES
     told = "".join(run("ingest", "--help").stdout.split())
     assert all(name in told for name in IMPORTERS)
 
@@ -221,9 +228,11 @@ def test_a_reference_that_the_traffic_lacks_is_named_without_our_own_columns(ans
 # The examples in docs/
 
 
-def test_the_example_of_judge_yaml_is_read() -> None:
-    config = JudgeConfig.from_yaml(DOCS / "judge.yaml")
-    assert {rule.grader for rule in config.rules} == {"numeric", "exact", "llm_rubric"}
+@pytest.mark.parametrize(
+    ("name", "graders"), [("judge.yaml", {"llm_rubric"}), ("judge-slices.yaml", {"numeric", "exact", "llm_rubric"})]
+)
+def test_the_examples_of_judge_yaml_are_read(name: str, graders: set[str]) -> None:
+    assert {rule.grader for rule in JudgeConfig.from_yaml(DOCS / name).rules} == graders
 
 
 def test_the_example_of_endpoints_yaml_is_read() -> None:

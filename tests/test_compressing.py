@@ -34,3 +34,13 @@ def test_without_traffic_simulated_prompts_are_compared_on(artifact: Path, tmp_p
 def test_pruning_needs_traffic(artifact: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no traffic to prune to"):
         compress_router(artifact, tmp_path / "small.onnx", prune=True)
+
+
+@pytest.mark.parametrize("fitted_on", [True, False])
+def test_figures_on_the_training_traffic_are_warned_of(
+    fitted_on: bool, artifact: Path, sample_path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    simulate(50, random_state=1).write_parquet(tmp_path / "new.parquet")
+    traffic = sample_path if fitted_on else tmp_path / "new.parquet"
+    compress_router(artifact, tmp_path / "small.onnx", [traffic], weights="int8")
+    assert ("THIS IS THE TRAFFIC THAT THE ROUTER WAS FITTED ON" in caplog.text) == fitted_on

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import mlflow
@@ -137,3 +140,81 @@ def test_each_learner_that_a_search_tries_is_a_run_within_the_run(store: str, tm
             output_format="list",
         )
     assert {child.data.params["learner"] for child in children} == set(CANDIDATES)
+
+
+def python(code: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a process that hasn't imported MLflow, without what a test runner or a CI sets for it."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "PYTEST_"))}
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env={**kept, **variables},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+
+
+def test_a_run_that_makes_the_store_and_registers_a_model_says_nothing(artifact: Path, tmp_path: Path) -> None:
+    code = f"""
+from pathlib import Path
+from router_ml import tracking
+for _ in range(2):
+    with tracking.start("run") as run:
+        run.log_router(Path({str(artifact)!r}))
+"""
+    assert python(code, tmp_path).stderr == ""
+
+
+def test_what_goes_wrong_is_still_said(tmp_path: Path) -> None:
+    code = """
+import sys
+from router_ml import tracking
+with tracking._without_notes():
+    print("Created version '1' of model 'a'.", file=sys.stderr)
+    print("WARNING mlflow: it matters", file=sys.stderr)
+"""
+    assert python(code, tmp_path).stderr == "WARNING mlflow: it matters\n"
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "from router_ml import tracking; tracking.start('run').__enter__()",
+        "from router_ml.cli import main; main(['ingest', 'mlflow', 'absent', '--out', 't.parquet'], standalone_mode=False)",
+    ],
+    ids=["a run", "an import of traces"],
+)
+def test_telemetry_is_off_wherever_mlflow_is_used(entry: str, tmp_path: Path) -> None:
+    code = f"""
+import os
+try:
+    {entry}
+except Exception:
+    pass
+print(os.environ["MLFLOW_DISABLE_TELEMETRY"])
+"""
+    assert python(code, tmp_path).stdout.strip() == "true"
+
+
+def test_what_the_user_has_set_stays(tmp_path: Path) -> None:
+    code = "import os; from router_ml import tracking; tracking.quiet(); print(os.environ['MLFLOW_LOGGING_LEVEL'])"
+    assert python(code, tmp_path, MLFLOW_LOGGING_LEVEL="DEBUG").stdout.strip() == "DEBUG"
+
+
+def test_the_ui_is_served_without_telemetry_by_one_worker(tmp_path: Path) -> None:
+    code = """
+import os
+from router_ml import tracking
+os.execv = lambda path, arguments: print(os.environ["MLFLOW_DISABLE_TELEMETRY"], *arguments[1:])
+tracking.serve()
+"""
+    shown = python(code, tmp_path).stdout.strip()
+    assert shown == "true -m mlflow ui --backend-store-uri sqlite:///mlflow.db --workers 1"
+
+
+def test_the_experiment_opens_on_its_runs(tracked: FitResult, store: str) -> None:
+    mlflow.set_tracking_uri(store)
+    experiment = mlflow.get_experiment_by_name("router-ml")
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"

@@ -182,3 +182,16 @@ def test_without_a_learner_a_search_chooses_one_and_says_why(tmp_path: Path) -> 
     assert result.reason.startswith(f"{metadata.learner['name']}: ")
     assert metadata.provenance["learner_chosen"] == result.reason
     assert f"Learner: {result.reason}" in result.summary()
+
+
+@pytest.mark.parametrize("step", ["router-ml judge TRAFFIC", "router-ml ingest FORMAT LOG --quality-from NAME"])
+def test_traffic_without_quality_is_told_where_to_get_it(step: str, tmp_path: Path) -> None:
+    traffic = simulate(30, random_state=0).with_columns(quality=pl.lit(None, pl.Float64))
+    with pytest.raises(TrafficError, match=step):
+        workflow.prepare(traffic, sample_ladder(), Bar(0.8))
+
+
+def test_traffic_without_responses_is_told_to_ask_for_them_first(tmp_path: Path) -> None:
+    nothing = {"quality": pl.lit(None, pl.Float64), "response": pl.lit(None, pl.String)}
+    with pytest.raises(TrafficError, match="'router-ml replay'"):
+        workflow.prepare(simulate(30, random_state=0).with_columns(**nothing), sample_ladder(), Bar(0.8))

@@ -1,7 +1,7 @@
 """The command line. Every command imports what it needs when it runs, so that ``router-ml --help`` is instant.
 
-Results go to stdout, progress and logs to stderr. Exit codes: 0 done, 1 the work failed, 2 wrong usage:
-an option or argument that can't be kept, found before any traffic is read.
+Results go to stdout, progress and logs to stderr. Exit codes: 0 done, 1 the work failed, 2 wrong usage (an option or argument that
+can't be kept, found before any traffic is read), 130 interrupted by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -18,8 +18,59 @@ from router_ml.errors import RouterError
 __all__ = ["main"]
 
 
+_SECTIONS: tuple[tuple[str, tuple[tuple[click.Command, str], ...]], ...] = (
+    (
+        "Get traffic",
+        (
+            (training.sample, "Write simulated traffic and its ladder, to try things out."),
+            (logs.ingest, "Import logs: LiteLLM, Langfuse, OpenAI, OpenTelemetry, CSV, ..."),
+            (logs.replay, "Ask the tiers that never answered, within a budget."),
+            (logs.judge, "Give answers a quality, by rules or by a model."),
+        ),
+    ),
+    (
+        "Train and measure",
+        (
+            (training.fit, "Fit a router on traffic: one ONNX file."),
+            (measuring.evaluate, "Measure a router on traffic that it hasn't seen."),
+            (measuring.explore, "Plan which prompts to try on other tiers, for a budget."),
+            (measuring.export, "Make a smaller file of a router, or one that takes text."),
+        ),
+    ),
+    (
+        "Decide",
+        (
+            (serving.route, "Route a prompt, or JSON lines on stdin."),
+            (serving.explain, "Say why a prompt goes where it goes."),
+            (serving.inspect, "Say what is in a router, without running it."),
+            (measuring.bench, "Measure what a decision costs on this machine."),
+        ),
+    ),
+    (
+        "Single steps of fit",
+        (
+            (training.label, "Label each prompt with the cheapest tier that met the bar."),
+            (training.embed, "Embed the prompts."),
+        ),
+    ),
+)
+"""The commands in the order of their use, with what the page of all of them says of each."""
+
+_INTERRUPTED = 130
+"""128 + SIGINT, as shells count (https://tldp.org/LDP/abs/html/exitcodes.html)."""
+
+
 class _Group(click.Group):
-    """Turns our errors into one line on stderr and exit code 1."""
+    """Turns our errors into one line on stderr and exit code 1, and lists the commands by section."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return [str(command.name) for _, commands in _SECTIONS for command, _ in commands]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        width = max(map(len, self.commands))
+        for title, commands in _SECTIONS:
+            with formatter.section(title):
+                formatter.write_dl([(str(command.name).ljust(width), text) for command, text in commands])
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -27,6 +78,9 @@ class _Group(click.Group):
         except RouterError as exc:
             click.echo(f"Error: {' '.join(str(exc).split())}", err=True)
             ctx.exit(1)
+        except KeyboardInterrupt:
+            click.echo("\nInterrupted.", err=True)
+            ctx.exit(_INTERRUPTED)
         except BrokenPipeError:
             # The reader of our output has gone; there is nobody left to tell.
             sys.stderr.close()
@@ -41,8 +95,9 @@ def main(ctx: click.Context, quiet: bool) -> None:
     """Train an LLM router on logged traffic, and route with it.
 
     \b
-    router-ml sample --out traffic.parquet          # or your own logs
+    router-ml sample --out traffic.parquet            # or your own logs: router-ml ingest
     router-ml fit traffic.parquet --out router.onnx
+    router-ml evaluate router.onnx held-out.parquet
     router-ml route router.onnx "Summarise this: ..."
     """
     ctx.obj = not quiet
@@ -58,20 +113,6 @@ class _Stderr(logging.Handler):
         click.echo(self.format(record), err=True)
 
 
-for command in (
-    logs.ingest,
-    logs.replay,
-    logs.judge,
-    training.sample,
-    training.label,
-    training.embed,
-    training.fit,
-    measuring.evaluate,
-    measuring.explore,
-    measuring.export,
-    measuring.bench,
-    serving.route,
-    serving.explain,
-    serving.inspect,
-):
-    main.add_command(command)
+for _, _commands in _SECTIONS:
+    for _command, _ in _commands:
+        main.add_command(_command)

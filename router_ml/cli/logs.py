@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,11 @@ from router_ml.cli.options import (
     ENCODER,
     JSON,
     MAX_REJECTS,
+    READ_FILE,
     SEED,
     TRAFFIC,
+    WRITE_FILE,
+    GivenPath,
     OutFile,
     echo_rejects,
     load_router,
@@ -41,52 +45,73 @@ FORMATS = (
 )
 """What `ingest` reads: the names in ``router_ml.traffic.importers``, which isn't imported for the sake of a help page."""
 
-_PATHS = click.argument("paths", nargs=-1, required=True, type=str)
-_OUT = out_option(".parquet", "Where the table goes (.parquet).")
-_TIERS_REQUIRED = click.option(
-    "--tiers", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The ladder (YAML)."
-)
+TABLES = ("csv", "jsonl", "parquet")
+"""Other names of `table`."""
+
+
+class _Format(click.Choice[str]):
+    """A format by its name; other names of one are taken and not listed."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if value in TABLES else super().convert(value, param, ctx)
+
+
+_PATHS = click.argument("paths", nargs=-1, required=True, type=GivenPath(path_type=str))
+_OUT = out_option(".parquet", "Write the table here (.parquet).")
+_TIERS_REQUIRED = click.option("--tiers", required=True, type=READ_FILE, help="The ladder (YAML).")
 
 
 @click.command()
-@click.argument("format", type=click.Choice(FORMATS))
+@click.argument("format", type=_Format(FORMATS))
 @_PATHS
 @_OUT
-@click.option("--quality-from", help="Name of the feedback or score that becomes quality.")
+@click.option("--quality-from", help="Take the quality from the feedback, score or column of this name.")
 @click.option(
     "--quality-scale",
     default="auto",
     show_default=True,
-    help="What it means: auto, stars, 1..10, or good=1,fair=0.5,poor=0.",
+    help="Say what it means: auto (thumbs, true/false, 0 to 1), stars, a range such as 1..10, or good=1,fair=0.5,poor=0.",
 )
-@click.option("--keep-failed", is_flag=True, help="Failed calls become rows of quality 0.")
+@click.option(
+    "--keep-failed", is_flag=True, help="Keep failed calls, as rows of quality 0; without it they are skipped."
+)
 @click.option(
     "--model-from",
     default="response",
     show_default=True,
     type=click.Choice(["response", "request"]),
-    help="The model that answered, or the name that was asked for.",
+    help="Name the model as it answered (gpt-4.1-2025-04-14), or as it was asked for (gpt-4.1).",
 )
-@click.option("--column", "columns", multiple=True, help="For tables: prompt=question, several times.")
-@click.option("--default", "defaults", multiple=True, help="A value for a column that lacks: model=gpt-4.1.")
+@click.option(
+    "--column",
+    "columns",
+    multiple=True,
+    help="Take a column of the traffic from another one of a table: prompt=question; several times.",
+)
+@click.option("--date-format", help="Read created_at of a table in this form of Python's strptime: '%m/%d/%Y %H:%M'.")
+@click.option(
+    "--default", "defaults", multiple=True, help="Fill a column that the log lacks: model=gpt-4.1; several times."
+)
 @click.option("--redact", is_flag=True, help="Replace secrets and personal data before anything is written.")
-@click.option("--redact-kind", "kinds", multiple=True, help="Only these kinds; several times. Without it, all.")
+@click.option(
+    "--redact-kind", "kinds", multiple=True, help="Replace this kind only; several times. Without it, all kinds."
+)
 @click.option(
     "--phone-region",
     "regions",
     multiple=True,
     default=("US",),
     show_default=True,
-    help="Country whose national phone numbers are looked for; several times.",
+    help="Look for national phone numbers of this country; several times.",
 )
 @click.option(
     "--similarity",
     type=click.FloatRange(0, 1, min_open=True),
-    help="Look for prompts that are at least so alike, such as 0.8.",
+    help="Look for near duplicates: prompts that are at least so alike, such as 0.8.",
 )
 @click.option("--drop-duplicates", is_flag=True, help="Keep one of each group of duplicates for each model.")
 @click.option("--track", is_flag=True, help="Log the data card to MLflow.")
-@click.option("--card", type=click.Path(dir_okay=False, path_type=Path), help="Write the data card here (Markdown).")
+@click.option("--card", type=WRITE_FILE, help="Write the data card here (Markdown).")
 @MAX_REJECTS
 @SEED
 @JSON
@@ -101,6 +126,7 @@ def ingest(
     keep_failed: bool,
     model_from: str,
     columns: tuple[str, ...],
+    date_format: str | None,
     defaults: tuple[str, ...],
     redact: bool,
     kinds: tuple[str, ...],
@@ -125,20 +151,22 @@ def ingest(
     not_an_input(out, tuple(Path(p) for p in paths))
     with train_extra("ingest"):
         from router_ml.traffic.cleaning.redact import KINDS
-        from router_ml.traffic.importers import ImportOptions, Progress, Scale, get_importer
+        from router_ml.traffic.importers import ImportOptions, Progress, Scale, check_options, get_importer
         from router_ml.workflow.ingesting import IngestOptions
         from router_ml.workflow.ingesting import ingest as run
 
         with usage():
-            get_importer(format)
+            importer = get_importer(format)
             importing = ImportOptions(
                 quality_from=quality_from,
                 scale=Scale.parse(quality_scale),
                 keep_failed=keep_failed,
                 model_from=model_from,
                 columns=_pairs("--column", columns),
+                date_format=date_format,
                 defaults=_pairs("--default", defaults),
             )
+            check_options(importer, importing)
             options = IngestOptions(
                 importing,
                 redact=kinds or (tuple(sorted(KINDS)) if redact else ()),
@@ -164,6 +192,13 @@ def ingest(
         return
     click.echo(ingested.card.to_text())
     click.echo(f"\n{ingested.result.summary()}\nTraffic: {out}")
+    if unused := ingested.result.unused_text():
+        click.echo(unused)
+    if not ingested.result.n_with_quality:
+        click.echo(
+            "No row has a quality, which 'fit' learns from: name the log's feedback with --quality-from, or have the answers judged: "
+            f"router-ml judge {shlex.quote(str(out))} --judge judge.yaml --out judged.parquet"
+        )
     echo_rejects(ingested.result.rejects)
 
 
@@ -173,30 +208,32 @@ def ingest(
 @_OUT
 @click.option(
     "--endpoints",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="How to reach the tiers (YAML); without it, OpenAI for all.",
+    type=READ_FILE,
+    help="Reach the tiers as this file says (YAML); without it, OpenAI serves all.",
 )
 @click.option(
     "--choose",
     default="all",
     show_default=True,
     type=click.Choice(["all", "random", "informative"]),
-    help="Which prompts.",
+    help="Ask all prompts in order, in random order, or the most informative first.",
 )
-@click.option("--n-prompts", type=click.IntRange(min=1), help="Prompts to ask at most.")
-@click.option("--max-usd", type=click.FloatRange(min=0, min_open=True), help="The budget, over all runs of a journal.")
-@click.option("--dry-run", is_flag=True, help="Say what it would cost; nothing is sent.")
-@click.option("--batch", is_flag=True, help="Through the Batch API, at its price.")
+@click.option("--n-prompts", type=click.IntRange(min=1), help="Ask at most so many prompts.")
+@click.option(
+    "--max-usd", type=click.FloatRange(min=0, min_open=True), help="Spend at most so much, over all runs of a journal."
+)
+@click.option("--dry-run", is_flag=True, help="Say what it would cost and how long it would take; nothing is sent.")
+@click.option("--batch", is_flag=True, help="Ask through the Batch API, at its price.")
 @click.option(
     "--router",
     "artifact",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="An artifact, for 'informative': prompts that it is uncertain of.",
+    type=READ_FILE,
+    help="For --choose informative: ask first what this artifact is uncertain of.",
 )
 @click.option(
     "--journal",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="What makes the replay resumable; without it, beside the output.",
+    type=WRITE_FILE,
+    help="Keep here what makes the replay resumable; without it, beside the output.",
 )
 @MAX_REJECTS
 @SEED
@@ -269,24 +306,28 @@ def replay(
     "--judge",
     "config",
     required=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Which grader judges what (YAML).",
+    type=READ_FILE,
+    help="Judge by the rules of this file (YAML).",
 )
 @_OUT
-@click.option("--tiers", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The ladder (YAML).")
-@click.option("--cache", type=click.Path(dir_okay=False, path_type=Path), help="File of verdicts, to go on from.")
-@click.option("--max-usd", type=click.FloatRange(min=0, min_open=True), help="The budget; without it judge.yaml's.")
+@click.option("--tiers", type=READ_FILE, help="The ladder (YAML).")
+@click.option("--cache", type=WRITE_FILE, help="Keep verdicts in this file, and go on from those in it.")
+@click.option(
+    "--max-usd",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Spend at most so much; without it, what judge.yaml says.",
+)
 @click.option(
     "--labels",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="People's qualities (prompt_id, model, quality), to compare the judge with.",
+    type=READ_FILE,
+    help="Compare the judge with people's qualities in this file (prompt_id, model, quality).",
 )
 @click.option(
     "--bar",
     default=0.8,
     show_default=True,
     type=click.FloatRange(0, 1, min_open=True),
-    help="The bar of that comparison.",
+    help="Compare by this bar.",
 )
 @click.option("--grades", type=OutFile(".parquet"), help="Write each grade, with its reason, here (.parquet).")
 @ENCODER
@@ -319,14 +360,18 @@ def judge(
 
     not_an_input(out, traffic)
     with train_extra("judge"):
+        from router_ml.traffic.calls import spoken
         from router_ml.traffic.judge import JudgeConfig, judge_traffic
         from router_ml.workflow import read_traffic
+        from router_ml.workflow.durations import judge_seconds
         from router_ml.workflow.judging import compare_with_people, embedding, read_labels
 
         ladder = read_ladder(tiers)
         people = None if labels is None else read_labels(labels)
         rules = JudgeConfig.from_yaml(config)
         read = read_traffic(traffic, max_rejects=max_rejects, extra=rules.traffic_columns)
+        if progress and (seconds := judge_seconds(read.traffic, rules)):
+            click.echo(f"Judging takes about {spoken(seconds)}, less what the cache holds.", err=True)
         with tqdm(desc="judge", unit="answer", disable=not progress) as shown:
 
             def show(done: int, total: int, usd: float) -> None:

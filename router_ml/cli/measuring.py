@@ -16,8 +16,11 @@ from router_ml.cli.options import (
     ARTIFACT,
     JSON,
     MAX_REJECTS,
+    READ_FILE,
     SEED,
+    SOURCE,
     TRAFFIC,
+    WRITE_FILE,
     decision_options,
     given,
     load_router,
@@ -35,7 +38,7 @@ from router_ml.files import replacing
 @click.option(
     "--max-weight", type=click.FloatRange(min=1), help="Off policy: clip importance weights here; without it, none."
 )
-@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write an HTML report here.")
+@click.option("--report", type=WRITE_FILE, help="Write an HTML report here.")
 @click.option(
     "--resamples", default=1000, show_default=True, type=click.IntRange(min=10), help="Resamples of the bootstrap."
 )
@@ -75,6 +78,7 @@ def evaluate(
     with train_extra("evaluate"):
         from router_ml import workflow
         from router_ml.evaluation.report import html_report, text_report
+        from router_ml.workflow import durations
 
         router = load_router(artifact, options)
         if off_policy:
@@ -84,6 +88,7 @@ def evaluate(
             click.echo(json.dumps(found.to_dict()) if as_json else found.to_text())
             found.require_router()
             return
+        durations.announce("Evaluating on", traffic, *durations.evaluate_seconds(resamples))
         evaluation = workflow.evaluate_router(
             router, traffic, random_state=seed, max_rejects=max_rejects, n_resamples=resamples
         )
@@ -109,17 +114,26 @@ def evaluate(
 @ARTIFACT
 @TRAFFIC
 @click.option(
-    "--budget-usd", required=True, type=click.FloatRange(min=0, min_open=True), help="What exploring may cost."
+    "--budget-usd",
+    required=True,
+    type=click.FloatRange(min=0, min_open=True),
+    help="Spend at most so much on exploring, beyond serving.",
 )
-@click.option("--prompts", "n_prompts", required=True, type=click.IntRange(min=1), help="Prompts that are expected.")
+@click.option(
+    "--prompts", "n_prompts", required=True, type=click.IntRange(min=1), help="Plan for so many prompts to come."
+)
 @click.option(
     "--max-epsilon",
     default=0.2,
     show_default=True,
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    help="The largest share of a stratum to explore.",
+    help="Explore at most this share of a stratum.",
 )
-@click.option("--by", type=click.Choice(["category", "source", "p_meets"]), help="Strata; without it, what there is.")
+@click.option(
+    "--by",
+    type=click.Choice(["category", "source", "p_meets"]),
+    help="Make strata by this; without it, by the first of these that varies.",
+)
 @MAX_REJECTS
 @JSON
 def explore(
@@ -154,8 +168,8 @@ def explore(
 
 @click.command()
 @ARTIFACT
-@click.argument("traffic", nargs=-1, type=click.Path(path_type=Path))
-@out_option(".onnx", "Where the other file goes (.onnx).")
+@click.argument("traffic", nargs=-1, type=SOURCE)
+@out_option(".onnx", "Write the other file here (.onnx).")
 @click.option(
     "--weights",
     type=click.Choice(["float16", "int8"]),
@@ -217,7 +231,7 @@ def export(
 @ARTIFACT
 @click.option(
     "--prompts",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=READ_FILE,
     help="Text file (UTF-8) to cut the prompts from, each asked once; without it, plain English, over and over.",
 )
 @click.option(

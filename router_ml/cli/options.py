@@ -17,7 +17,23 @@ if TYPE_CHECKING:
     from router_ml.traffic.labels import Bar
 
 
-class OutFile(click.Path):
+class GivenPath(click.Path):
+    """A path that isn't empty: pathlib takes an empty one for the current folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse an empty path; in a script it is mostly a variable that isn't set."""
+        if not str(value).strip():
+            self.fail("The path is empty; is a variable of your script not set?", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+READ_FILE = GivenPath(exists=True, dir_okay=False, path_type=Path)
+WRITE_FILE = GivenPath(dir_okay=False, path_type=Path)
+SOURCE = GivenPath(path_type=Path)
+"""A file, a folder or a glob."""
+
+
+class OutFile(GivenPath):
     """A file to write, of the one suffix that its readers know it by."""
 
     def __init__(self, suffix: str) -> None:
@@ -43,11 +59,11 @@ def echo_rejects(path: Path | None) -> None:
         click.echo(f"Left out, with the reasons: {path}")
 
 
-TRAFFIC = click.argument("traffic", nargs=-1, required=True, type=click.Path(path_type=Path))
-ARTIFACT = click.argument("artifact", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+TRAFFIC = click.argument("traffic", nargs=-1, required=True, type=SOURCE)
+ARTIFACT = click.argument("artifact", type=READ_FILE)
 TIERS = click.option(
     "--tiers",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=READ_FILE,
     help="The ladder (YAML); without it, the models of the traffic.",
 )
 BAR = click.option(
@@ -69,7 +85,7 @@ ENCODER = click.option(
 )
 CACHE = click.option(
     "--cache",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=GivenPath(file_okay=False, path_type=Path),
     envvar="ROUTER_ML_CACHE",
     help="Folder of the embedding cache; without it nothing is cached.",
 )
@@ -78,7 +94,7 @@ MAX_REJECTS = click.option(
     default=0.1,
     show_default=True,
     type=click.FloatRange(0, 1),
-    help="Share of unusable rows that is put up with.",
+    help="Accept at most this share of invalid rows before failing.",
 )
 SEED = click.option(
     "--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of all that is random."

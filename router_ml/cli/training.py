@@ -36,23 +36,33 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@out_option(".parquet", "Where the table goes (.parquet).")
-@click.option("--n-prompts", default=3000, show_default=True, type=click.IntRange(min=1))
-@click.option("--logged", is_flag=True, help="One tier a prompt, chosen by a logging policy, with propensities.")
+@out_option(".parquet", "Write the table here (.parquet), and the ladder beside it (.tiers.yaml).")
+@click.option(
+    "--n-prompts", default=3000, show_default=True, type=click.IntRange(min=1), help="Simulate so many prompts."
+)
+@click.option(
+    "--logged",
+    is_flag=True,
+    help="Let one tier answer each prompt, chosen by a logging policy, with propensities; without it, all tiers do.",
+)
 @SEED
 def sample(out: Path, n_prompts: int, logged: bool, seed: int) -> None:
-    """Write simulated traffic, to try things out. None of it was answered by a real model.
+    """Write simulated traffic and its ladder, to try things out. None of it was answered by a real model.
 
     \b
     router-ml sample --n-prompts 1000 --out traffic.parquet
+    router-ml fit traffic.parquet --tiers traffic.tiers.yaml --out router.onnx
     """
     with train_extra("sample"):
         from router_ml.traffic.sample import TIERS_PATH, simulate
 
         frame = simulate(n_prompts, random_state=seed, logged=logged)
+    ladder = out.with_suffix(".tiers.yaml")
     with replacing(out) as temporary:
         frame.write_parquet(temporary)
-    click.echo(f"{frame.height:,} simulated rows in {out}; their ladder is {TIERS_PATH}")
+    with replacing(ladder) as temporary:
+        temporary.write_bytes(TIERS_PATH.read_bytes())
+    click.echo(f"{frame.height:,} simulated rows in {out}; their ladder: {ladder}")
 
 
 @click.command()
@@ -60,7 +70,7 @@ def sample(out: Path, n_prompts: int, logged: bool, seed: int) -> None:
 @TIERS
 @BAR
 @REFERENCE
-@out_option(".parquet", "Where the labels go (.parquet).")
+@out_option(".parquet", "Write the labels here (.parquet).")
 @MAX_REJECTS
 @JSON
 def label(
@@ -109,7 +119,7 @@ def label(
 @TRAFFIC
 @ENCODER
 @CACHE
-@out_option(".parquet", "Where the embeddings go (.parquet: prompt_id, n_chars, embedding, tokens).")
+@out_option(".parquet", "Write the embeddings here (.parquet: prompt_id, n_chars, embedding, tokens).")
 @MAX_REJECTS
 @click.pass_obj
 def embed(
@@ -240,6 +250,7 @@ def fit(
     with train_extra("fit"):
         from router_ml import workflow
         from router_ml.evaluation.report import text_report
+        from router_ml.workflow import durations
 
         with usage():
             options = workflow.FitOptions(
@@ -261,6 +272,7 @@ def fit(
                 max_rejects=max_rejects,
                 progress=progress,
             )
+        durations.announce("Fitting on", traffic, *durations.fit_seconds(options))
         result = workflow.fit(traffic, out, ladder=read_ladder(tiers), options=options, track=not no_track)
     if as_json:
         click.echo(json.dumps(result.to_dict()))

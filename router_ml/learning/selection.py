@@ -74,6 +74,7 @@ def select_learner(
     budget_s: float = 480.0,
     random_state: int = 0,
     on_candidate: Callable[[str], AbstractContextManager[Callable[[Candidate], None]]] | None = None,
+    on_fold: Callable[[], None] = lambda: None,
 ) -> Selection:
     """Cross-fit each candidate, and take the fastest whose AIQ is within one standard error of the best one's.
 
@@ -93,6 +94,8 @@ def select_learner(
     random_state : int
     on_candidate : callable, optional
         Opens a context for a candidate, by name; what it gives is called with the result.
+    on_fold : callable
+        Called after each fold of each candidate, for progress.
 
     Returns
     -------
@@ -129,7 +132,8 @@ def select_learner(
             skipped.append(name)
             continue
         with on_candidate(name) if on_candidate else nullcontext(lambda _: None) as report:
-            fitted = crossfit(name, make_learner(name, random_state=random_state), X, targets, folds)
+            learner = make_learner(name, random_state=random_state)
+            fitted = crossfit(name, learner, X, targets, folds, on_fold=on_fold)
             cost_usd = predicted_cost(fitted.outputs)
             if table is None:
                 table = comparable(targets, design, fitted.outputs, cost_usd)

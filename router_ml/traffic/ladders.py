@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +18,7 @@ __all__ = [
     "ResolvedLadder",
     "call_costs",
     "call_tokens",
+    "dated_names",
     "estimate_prices",
     "list_price",
     "mean_cost",
@@ -24,6 +27,7 @@ __all__ = [
     "token_counts",
 ]
 
+_DATE = re.compile(r"[-@](\d{4}-\d{2}-\d{2}|\d{8}|\d{4})$")
 _MTOK = 1_000_000
 _PRICE_TOLERANCE = 0.1
 """Relative difference of mean cost up to which a looked-up price is taken to be what the log was charged at."""
@@ -80,7 +84,8 @@ def resolve_ladder(traffic: pl.DataFrame, ladder: Ladder | None = None) -> Resol
     lacking = [m for m in ladder.models if m not in seen]
     if lacking:
         raise LadderError(
-            f"The traffic holds no answer of {lacking}, which the ladder names; it holds {seen}. Rename or remove them."
+            f"The traffic holds no answer of {lacking}, which the ladder names; it holds {seen}. "
+            + (dated_names(lacking, seen) or "Rename or remove them.")
         )
     extra = [m for m in seen if m not in ladder.models]
     if extra:
@@ -102,6 +107,29 @@ def resolve_ladder(traffic: pl.DataFrame, ladder: Ladder | None = None) -> Resol
         costs.append(mean_cost(tier, by_model[tier.model], elsewhere))
     in_order = sorted(zip(costs, ladder, strict=True), key=lambda pair: pair[0])
     return ResolvedLadder(Ladder(tuple(t for _, t in in_order)), tuple(notes), tuple(warnings))
+
+
+def dated_names(models: Sequence[str], seen: Sequence[str]) -> str:
+    """Say what to do where the traffic has `models` under names with a date or a provider; empty where it hasn't.
+
+    Examples
+    --------
+    >>> dated_names(["gpt-4.1"], ["gpt-4.1-mini-2025-04-14"])
+    ''
+    """
+    pairs = [(m, s) for m in models for s in seen if s != m and _undated(s) == _undated(m)]
+    if not pairs:
+        return ""
+    ours, theirs = pairs[0]
+    return (
+        f"The log has {ours} as {theirs}, the name by which its provider answered: import the log again with --model-from request, "
+        "or write the log's names in tiers.yaml."
+    )
+
+
+def _undated(model: str) -> str:
+    """A model's name without its provider (``openai/``) and its date (``-2025-04-14``, ``-20250414``, ``-0414``)."""
+    return _DATE.sub("", model.rpartition("/")[2])
 
 
 def mean_cost(tier: Tier, rows: pl.DataFrame, elsewhere: float = np.nan) -> float:

@@ -6,7 +6,6 @@ stood, and `REASON` says why it can't be used, or is null.
 
 from __future__ import annotations
 
-import glob
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -18,6 +17,7 @@ import polars as pl
 from router_ml.core.text import conversation_text
 from router_ml.errors import QueryError, TrafficError
 from router_ml.traffic.schema import EPOCH_UNITS, REQUIRED, SCHEMA
+from router_ml.traffic.sources import find_sources
 
 __all__ = ["FILE", "REASON", "ROW", "find_files", "scan", "typed"]
 
@@ -32,7 +32,7 @@ def scan(paths: Iterable[str | Path], *, extra: Sequence[str] = ()) -> pl.LazyFr
     Parameters
     ----------
     paths : iterable of str or Path
-        Files (``.parquet``, ``.jsonl``, ``.ndjson``, ``.csv``), folders (searched recursively) or globs.
+        Files (``.parquet``, ``.jsonl``, ``.ndjson``, ``.csv``), folders (searched recursively, hidden files and folders left out) or globs.
     extra : sequence of str
         Columns beside the schema's that are kept where a file has them: as text, unless they hold lists or structures.
 
@@ -51,27 +51,14 @@ def scan(paths: Iterable[str | Path], *, extra: Sequence[str] = ()) -> pl.LazyFr
 
 
 def find_files(paths: Iterable[str | Path]) -> list[Path]:
-    """The files that the paths name, sorted within each path; raises TrafficError where a path names none."""
-    found: list[Path] = []
-    for path in map(Path, paths):
-        if path.is_dir():
-            matches = sorted(f for f in path.rglob("*") if f.suffix in _SCANNERS)
-        elif path.exists():
-            matches = [path]
-        else:
-            matches = sorted(map(Path, glob.glob(str(path), recursive=True)))
-        if not matches:
-            raise TrafficError(f"{path}: no such file, or nothing in it ends in {', '.join(_SCANNERS)}.")
-        found += matches
-    if not found:
-        raise TrafficError("No traffic file was given; give at least one file, folder or glob.")
-    return found
+    """The traffic files that the paths name; see :func:`router_ml.traffic.sources.find_sources`."""
+    return find_sources(paths, wanted=lambda path: path.suffix in _SCANNERS, endings=", ".join(_SCANNERS))
 
 
 def _scan_file(path: Path, extra: Sequence[str] = ()) -> pl.LazyFrame:
     if path.suffix not in _SCANNERS:
         raise TrafficError(
-            f"{path}: files ending in {path.suffix or 'nothing'!r} can't be read; give {', '.join(_SCANNERS)}."
+            f"{path}: files ending in {path.suffix or 'nothing'!r} can't be read; give {', '.join(_SCANNERS)}.{_how_to_import(path)}"
         )
     try:
         if _is_empty(path):
@@ -84,15 +71,22 @@ def _scan_file(path: Path, extra: Sequence[str] = ()) -> pl.LazyFrame:
         raise TrafficError(f"{path} can't be read as {path.suffix[1:]}: {exc}") from exc
     missing = [c for c in REQUIRED if c not in columns]
     if missing:
-        raise TrafficError(
-            f"{path} lacks the column(s) {missing}; it has {[c for c in columns if c not in (ROW, REASON)]}. Rename or add them."
-        )
+        raise TrafficError(f"{path} lacks the column(s) {missing}.{_how_to_import(path)}")
     if REASON not in columns:
         frame = frame.with_columns(pl.lit(None, pl.String).alias(REASON))
     own = [c for c in extra if c in columns]
     texts = [pl.col(c).cast(pl.String, strict=False) for c in own if not columns[c].is_nested()]
     frame = typed(frame, columns).with_columns(pl.lit(str(path)).alias(FILE), *texts)
     return frame.select(*SCHEMA, *own, FILE, ROW, REASON)
+
+
+def _how_to_import(path: Path) -> str:
+    """What a file that is no traffic table holds, and the command that makes one of it; empty where it can't be told."""
+    # Not at the top: the importers write with this module.
+    from router_ml.traffic.importers.glimpse import glimpse
+
+    seen = glimpse(path)
+    return f" It has {seen.columns_text()}. {seen.next_step()}" if seen.columns else ""
 
 
 def _is_empty(path: Path) -> bool:
@@ -120,8 +114,12 @@ _KIND: dict[Any, str] = {
     pl.String: "text",
     pl.Float64: "a number",
     pl.Int64: "a whole number",
-    pl.Datetime: "a date and time",
+    pl.Datetime: "a date and time such as 2026-09-01T00:13:00Z or 01.09.2026 00:13 (day first); name another form with 'ingest table --date-format'",
 }
+
+
+_DAY_FIRST, _YEAR_FIRST = r"^(\d{1,2})\.(\d{1,2})\.(\d{4})", r"^(\d{4})[/.](\d{1,2})[/.](\d{1,2})"
+"""Dates that are no ISO 8601 and have one meaning all the same: with dots the day is first, and a year in front is followed by the month."""
 
 
 def _cast(column: pl.Expr, got: pl.DataType, needed: pl.DataType) -> pl.Expr:
@@ -131,7 +129,8 @@ def _cast(column: pl.Expr, got: pl.DataType, needed: pl.DataType) -> pl.Expr:
         if got == pl.String:
             # ISO 8601 with an offset, without one (then UTC), a date alone, without seconds, or PostgreSQL's offset "+00". A format that polars guesses would take
             # 03/04/2026 for the 3rd of April, and refuse a whole column for the first value's "Z".
-            completed = [column, column + "Z", column + "T00:00:00Z", column + ":00Z", column + ":00"]
+            iso = column.str.replace(_DAY_FIRST, "$3-$2-$1").str.replace(_YEAR_FIRST, "$1-$2-$3")
+            completed = [iso, iso + "Z", iso + "T00:00:00Z", iso + ":00Z", iso + ":00"]
             return pl.coalesce(
                 c.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False) for c in completed
             )

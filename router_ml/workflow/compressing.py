@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from router_ml.core.artifact import read_artifact
+from router_ml.core.router import Router
 from router_ml.errors import InputError
 from router_ml.learning.compress import Compression, Weights, compress
 from router_ml.learning.export import Parity
@@ -14,6 +15,7 @@ from router_ml.learning.text_graph import PROBES, add_text_input
 from router_ml.traffic.observations import observe
 from router_ml.traffic.sample import simulate
 from router_ml.traffic.validate import MAX_REJECTS
+from router_ml.workflow.caveats import seen_in_training
 from router_ml.workflow.data import read_traffic
 
 __all__ = ["add_text_to_router", "compress_router"]
@@ -48,7 +50,7 @@ def compress_router(
     prune : bool
         Keep the vectors of the traffic's tokens only.
     max_rejects : float
-        Share of unusable rows that is put up with.
+        Largest share of invalid rows to accept before failing.
 
     Raises
     ------
@@ -69,6 +71,8 @@ def compress_router(
         prompts = traffic["prompt"].unique(maintain_order=True).to_list()
         return compress(path, out, prompts=prompts, weights=weights, prune_to=prompts if prune else None)
     seen = observe(traffic, ladder)
+    for warning in seen_in_training(Router.load(path), traffic_paths, seen.prompt_id):
+        logger.warning(warning)
     prompts = seen.prompt.tolist()
     return compress(
         path,
@@ -99,7 +103,7 @@ def add_text_to_router(
     traffic_paths : sequence of str or Path
         Traffic on whose prompts both are compared; on fixed hard texts where none is given.
     max_rejects : float
-        Share of unusable rows that is put up with.
+        Largest share of invalid rows to accept before failing.
 
     Raises
     ------

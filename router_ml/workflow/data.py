@@ -177,12 +177,19 @@ def _tell(resolved: ResolvedLadder) -> None:
 def _check_judged(traffic: pl.DataFrame, ladder: Ladder | None) -> None:
     judged = traffic.filter(pl.col("quality").is_not_null())["model"].unique().to_list()
     if not judged:
+        ask = (
+            ""
+            if traffic["response"].count()
+            else "It holds no responses either: ask for them with 'router-ml replay'. "
+        )
         raise TrafficError(
-            "No row has a quality, so nothing can be learned from it. Add a column 'quality' with values in [0, 1]."
+            f"No row has a quality, so nothing can be learned from it. {ask}Have the answers judged: router-ml judge TRAFFIC --judge "
+            "judge.yaml --out judged.parquet. Or take feedback that the log holds: router-ml ingest FORMAT LOG --quality-from NAME --out "
+            "traffic.parquet. A column 'quality' with values in [0, 1] does, too."
         )
     models = ladder.models if ladder is not None else traffic["model"].unique().sort().to_list()
     never = [m for m in models if m not in judged and m in traffic["model"]]
     if never:
         raise TrafficError(
-            f"No answer of {never} has a quality, so nothing can be learned of it. Judge some, or leave it out of tiers.yaml."
+            f"No answer of {never} has a quality, so nothing can be learned of it. Judge some (router-ml judge), or leave it out of tiers.yaml."
         )

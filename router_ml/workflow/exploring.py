@@ -55,7 +55,7 @@ def plan_router_exploration(
         What strata are made by, beside the tier that serves: a column of the traffic, or bands of the serving tier's p_meets, which
         each decision holds. The first column with more than one value where not given, else the bands.
     max_rejects : float
-        Share of unusable rows that is put up with.
+        Largest share of invalid rows to accept before failing.
 
     Raises
     ------

@@ -41,7 +41,7 @@ class IngestOptions:
     drop_duplicates : bool
         Keep one prompt of each group of duplicates for each model.
     max_rejects : float
-        Share of unusable records that is put up with.
+        Largest share of invalid records to accept before failing.
     random_state : int
     """
 
@@ -80,6 +80,7 @@ class Ingested:
             "rows": self.card.counts["rows_kept"],
             "rejected": result.n_rejects,
             "skipped": dict(result.skipped),
+            "unused_columns": list(result.unused),
             "card": self.card.to_dict(),
         }
 
@@ -109,6 +110,7 @@ def ingest(
         redactions.update(redacted.counts)
         return redacted.frame
 
+    tracking.quiet()  # one of the formats is read with MLflow
     result = import_traffic(
         format,
         paths,

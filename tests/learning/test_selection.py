@@ -24,7 +24,7 @@ def cost(outputs: Outputs) -> np.ndarray:
     return np.tile(PRICES, (len(outputs.quality), 1))
 
 
-def select(X: Inputs, targets: Targets, names: tuple[str, ...], **options: float) -> Selection:
+def select(X: Inputs, targets: Targets, names: tuple[str, ...], **options: object) -> Selection:
     priced = dataclasses.replace(targets, quality=targets.meets, cost_usd=np.tile(PRICES, (len(X), 1)))
     folds = np.arange(len(X)) % 3
     design = design_log(priced.quality, np.full_like(priced.quality, np.nan), X.features, folds, random_state=0)
@@ -151,6 +151,13 @@ def test_candidates_are_reported_as_they_come(draw: Draw, names: tuple[str, ...]
     select(X, targets, names, on_candidate=on_candidate)  # type: ignore[arg-type]
 
     assert seen == list(names)
+
+
+def test_each_fold_of_each_candidate_is_told_of(draw: Draw) -> None:
+    X, targets = draw(300)
+    folds: list[int] = []
+    select(X, targets, ("constant", "knn"), on_fold=lambda: folds.append(1))
+    assert len(folds) == 2 * 3
 
 
 def test_a_constant_is_judged_out_of_sample_too() -> None:

@@ -11,6 +11,7 @@ from router_ml.ladder import Ladder, Tier
 from router_ml.traffic.ladders import (
     call_costs,
     call_tokens,
+    dated_names,
     estimate_prices,
     list_price,
     mean_cost,
@@ -244,3 +245,30 @@ def test_a_tier_that_is_said_to_be_free_stays_free() -> None:
     resolved = resolve_ladder(table(cost("x", 0), cost("y", 2)), ladder)
 
     assert (mean_cost(resolved.ladder[0], table(cost("x", 0))), resolved.warnings) == (0, ())
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ("gpt-4.1", "gpt-4.1-2025-04-14"),
+        ("gpt-4.1-2025-04-14", "gpt-4.1"),
+        ("claude-3-5-sonnet", "claude-3-5-sonnet-20241022"),
+        ("gpt-4", "gpt-4-0613"),
+        ("gpt-4.1", "openai/gpt-4.1"),
+        ("gpt-4.1", "openai/gpt-4.1-2025-04-14"),
+    ],
+)
+def test_a_model_is_known_under_its_dated_name(ours: str, theirs: str) -> None:
+    said = dated_names([ours], ["other", theirs])
+    assert f"{ours} as {theirs}" in said
+    assert "--model-from request" in said
+
+
+def test_another_model_is_no_dated_name() -> None:
+    assert dated_names(["gpt-4.1", "gpt-4"], ["gpt-4.1-mini-2025-04-14", "gpt-4o"]) == ""
+
+
+def test_a_ladder_of_undated_names_is_told_how_to_import_the_log() -> None:
+    traffic = table(*calls("gpt-4.1-2025-04-14", 2, 8), *calls("gpt-4.1-nano-2025-04-14", 0.1, 0.4))
+    with pytest.raises(LadderError, match="--model-from request"):
+        resolve_ladder(traffic, Ladder((Tier(name="nano", model=NANO), Tier(name="full", model="gpt-4.1"))))

@@ -93,7 +93,7 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_folder_without_traffic_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(TrafficError, match="nothing in it ends in"):
+    with pytest.raises(TrafficError, match="holds no file that ends in"):
         scan([tmp_path])
 
 
@@ -113,7 +113,7 @@ def test_unknown_suffix_is_an_error_that_names_the_known_ones(tmp_path: Path) ->
 def test_missing_column_is_named_with_those_there(tmp_path: Path, suffix: str) -> None:
     path = write(tmp_path / f"a{suffix}", [{"prompt": "p", "answerer": "m"}])
 
-    with pytest.raises(TrafficError, match=r"lacks the column\(s\) \['model'\]; it has \['prompt'"):
+    with pytest.raises(TrafficError, match=r"lacks the column\(s\) \['model'\]. It has \['prompt'"):
         scan([path])
 
 
@@ -218,6 +218,9 @@ DATES = {
     "2026-01-02": datetime(2026, 1, 2, tzinfo=UTC),
     "2026-01-02T03:04": datetime(2026, 1, 2, 3, 4, tzinfo=UTC),
     "2026-01-02 03:04:05.25+02": datetime(2026, 1, 2, 1, 4, 5, 250_000, tzinfo=UTC),
+    "02.01.2026 03:04": datetime(2026, 1, 2, 3, 4, tzinfo=UTC),
+    "2.1.2026": datetime(2026, 1, 2, tzinfo=UTC),
+    "2026/01/02 03:04:05": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
 }
 
 
@@ -233,8 +236,10 @@ def test_dates_of_several_forms_may_stand_in_one_column(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["yesterday", "03/04/2026"])
-def test_dates_that_are_not_iso_8601_get_a_reason_not_a_guess(tmp_path: Path, text: str) -> None:
-    assert read_one(tmp_path, created_at=text)[REASON] == f"created_at: got '{text}', needed a date and time"
+def test_dates_of_no_or_of_two_meanings_get_a_reason_not_a_guess(tmp_path: Path, text: str) -> None:
+    reason = str(read_one(tmp_path, created_at=text)[REASON])
+    assert reason.startswith(f"created_at: got '{text}', needed a date and time such as 2026-09-01T00:13:00Z")
+    assert reason.endswith("--date-format'")
 
 
 @pytest.mark.parametrize(
@@ -261,3 +266,24 @@ def test_an_empty_file_is_said_to_be_empty(name: str, text: str, tmp_path: Path)
     path.write_text("" if name == "a.parquet" else text, encoding="utf-8")
     with pytest.raises(TrafficError, match="is empty"):
         load_traffic([path])
+
+
+def test_a_file_that_is_no_table_is_told_with_its_columns_and_the_command_that_maps_them(tmp_path: Path) -> None:
+    path = write(tmp_path / "logs.csv", [{"question": "q", "model_name": "m", "thumbs": "up"}])
+    with pytest.raises(TrafficError) as raised:
+        scan([path])
+    assert "It has ['question', 'model_name', 'thumbs']." in str(raised.value)
+    assert f"router-ml ingest table {path} --column prompt=question --column model=model_name" in str(raised.value)
+
+
+def test_a_raw_log_is_told_with_the_command_that_imports_it(tmp_path: Path) -> None:
+    path = write(tmp_path / "log.jsonl", [{"call_type": "acompletion", "startTime": "2026-01-01", "model": "m"}])
+    with pytest.raises(TrafficError, match=rf"router-ml ingest litellm {path} --out traffic\.parquet"):
+        scan([path])
+
+
+def test_a_log_of_a_suffix_that_is_no_tables_is_told_in_the_same_way(tmp_path: Path) -> None:
+    path = tmp_path / "log.json"
+    path.write_text(json.dumps({"data": [{"traceId": "t", "type": "GENERATION", "startTime": "2026-01-01"}]}))
+    with pytest.raises(TrafficError, match=rf"router-ml ingest langfuse {path} --out traffic\.parquet"):
+        scan([path])

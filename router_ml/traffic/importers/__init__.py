@@ -2,7 +2,7 @@
 
 from router_ml.traffic.importers.base import Importer, ImportOptions
 from router_ml.traffic.importers.feedback import Scale
-from router_ml.traffic.importers.importing import ImportResult, Progress, import_traffic
+from router_ml.traffic.importers.importing import ImportResult, Progress, check_options, import_traffic
 from router_ml.traffic.importers.registry import IMPORTERS, get_importer
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Importer",
     "Progress",
     "Scale",
+    "check_options",
     "get_importer",
     "import_traffic",
 ]

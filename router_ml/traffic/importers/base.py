@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from router_ml.errors import InputError, TrafficError
 from router_ml.traffic.importers.feedback import Scale
 from router_ml.traffic.importers.fields import mapping
-from router_ml.traffic.schema import SCHEMA
+from router_ml.traffic.schema import REQUIRED, SCHEMA
 
-__all__ = ["Found", "ImportOptions", "Importer", "Join", "Reader", "Record", "Row", "SkippedError", "names_in"]
+__all__ = [
+    "Found",
+    "ImportOptions",
+    "Importer",
+    "Join",
+    "Reader",
+    "Record",
+    "Row",
+    "SkippedError",
+    "has_all_of",
+    "names_in",
+]
 
 Record = Mapping[str, Any]
 """One parsed record of a log: a JSON object, or a row of a CSV or Parquet file by column name."""
@@ -38,6 +51,14 @@ Reader = Callable[[Sequence[str]], Iterator[Found]]
 """Reads records from the URLs that the user named; their passwords are in no `Found` and no error."""
 
 
+def _holds_a_date(form: str) -> bool:
+    day = datetime(2026, 11, 30)
+    try:
+        return datetime.strptime(day.strftime(form), form).date() == day.date()
+    except (ValueError, re.error):
+        return False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportOptions:
     """What the user may say of a log.
@@ -54,6 +75,8 @@ class ImportOptions:
         Whether ``model`` is the model that answered (``gpt-4.1-nano-2025-04-14``) or the one asked for (``gpt-4.1-nano``).
     columns : mapping
         For ``table``: names of the source's columns by the traffic table's (``{"prompt": "question"}``).
+    date_format : str or None
+        For ``table``: the form of ``created_at``, as `datetime.strptime` takes it (``"%m/%d/%Y %H:%M"``); a time without an offset is UTC.
     defaults : mapping
         Values of columns where the log has none (``{"model": "gpt-4.1"}`` for a log of one model that doesn't say so).
     """
@@ -64,13 +87,23 @@ class ImportOptions:
     model_from: str = "response"
     columns: Mapping[str, str] = field(default_factory=dict)
     defaults: Mapping[str, str] = field(default_factory=dict)
+    date_format: str | None = None
 
     def __post_init__(self) -> None:
+        if self.date_format is not None and not _holds_a_date(self.date_format):
+            raise InputError(
+                f"The date format is {self.date_format!r}; it needs day, month and year in the letters of Python's strptime, such as "
+                "'%m/%d/%Y %H:%M'."
+            )
         if self.model_from not in ("response", "request"):
             raise InputError(f"model_from is {self.model_from!r}; choose 'response' or 'request'.")
         unknown = sorted({*self.columns, *self.defaults} - set(SCHEMA))
         if unknown:
             raise InputError(f"The traffic table has no column {unknown}; it has {list(SCHEMA)}.")
+
+    def lacking(self, names: Container[str]) -> list[str]:
+        """The required columns that neither `names`, by the mapping, nor the defaults have."""
+        return [c for c in REQUIRED if c not in self.defaults and self.columns.get(c, c) not in names]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +135,15 @@ def _itself(record: Record) -> Iterable[Record]:
     return (record,)
 
 
+def _unknown(record: Record) -> bool:  # noqa: ARG001
+    return False
+
+
+def has_all_of(*sets: Sequence[str]) -> Callable[[Record], bool]:
+    """A function that says whether a record has all the keys of one of the sets, and a value under each."""
+    return lambda record: any(all(record.get(key) is not None for key in keys) for keys in sets)
+
+
 def names_in(record: Record) -> Iterable[str]:
     """Names of a record's fields, and of its metadata's, its bodies' too."""
     yield from record
@@ -128,6 +170,8 @@ class Importer:
     join : Join or None
     names : callable
         ``record -> names``: what `quality_from` might mean, and for tables the columns; for the error that says that nothing has the name given.
+    knows : callable
+        ``record -> bool``: whether a record is of this format, by keys that no other format's records have.
     read : Reader or None
         For logs that stand in a database or on a server, by URL; files (JSON lines, JSON documents, CSV, Parquet) are read without it.
     """
@@ -139,4 +183,5 @@ class Importer:
     lists: tuple[str, ...] = ()
     join: Join | None = None
     names: Callable[[Record], Iterable[str]] = names_in
+    knows: Callable[[Record], bool] = _unknown
     read: Reader | None = None

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import glob
 import gzip
 import io
-import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -13,8 +11,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from router_ml.errors import MissingExtraError, TrafficError
+from router_ml.traffic.sources import find_sources, shown
 
-__all__ = ["PACKED", "PARQUET", "SUFFIXES", "find_logs", "open_log", "shown"]
+__all__ = ["PACKED", "PARQUET", "SUFFIXES", "find_logs", "open_log"]
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".log", ".txt")
 PACKED = (".gz", ".zst", ".zstd")
@@ -34,39 +33,15 @@ _ALWAYS_FINE = 1 << 28
 
 
 def find_logs(paths: Iterable[str | Path]) -> list[Path]:
-    """The files that paths, folders (searched recursively) and globs name, in order, each once; raises TrafficError for none."""
-    found: dict[Path, None] = {}
-    for path in map(Path, paths):
-        if path.is_dir():
-            matches = sorted(f for f in path.rglob("*") if _is_log(f) and f.is_file())
-        elif path.is_file():
-            matches = [path]
-        elif path.exists():
-            raise TrafficError(
-                f"{shown(path)} is no regular file; logs are read more than once, so write it to a file first."
-            )
-        else:
-            matches = sorted(f for f in map(Path, glob.glob(str(path), recursive=True)) if f.is_file())
-        if not matches:
-            raise TrafficError(
-                f"{shown(path)}: no such file, or nothing in it ends in {', '.join(SUFFIXES)} (or these packed)."
-            )
-        found.update(dict.fromkeys(matches))
-    if not found:
-        raise TrafficError("No log was given; give at least one file, folder or glob.")
-    return list(found)
+    """The logs that the paths name; see :func:`router_ml.traffic.sources.find_sources`."""
+    return find_sources(paths, wanted=_is_log, endings=f"{', '.join(SUFFIXES)} (or these packed)")
 
 
 def _is_log(path: Path) -> bool:
     name = path.name.lower()
     for suffix in PACKED:
         name = name.removesuffix(suffix)
-    return name.endswith(SUFFIXES) and not path.name.startswith(".")
-
-
-def shown(path: Path) -> str:
-    """`path` as text that can be written anywhere, even where its name isn't UTF-8."""
-    return os.fsencode(path).decode(errors="backslashreplace")
+    return name.endswith(SUFFIXES)
 
 
 @contextmanager

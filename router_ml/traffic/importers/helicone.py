@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from router_ml.traffic.importers.base import Importer, ImportOptions, Record, Row, SkippedError
+from router_ml.traffic.importers.base import Importer, ImportOptions, Record, Row, SkippedError, has_all_of
 from router_ml.traffic.importers.chat import call_row, failure_of
 from router_ml.traffic.importers.fields import first, mapping, utc
 from router_ml.traffic.importers.streams import body_of
@@ -78,5 +78,6 @@ HELICONE = Importer(
     parse=_parse,
     unpack=_unpack,
     names=_names,
+    knows=has_all_of(("request_body", "response_body"), ("request_path", "request_created_at")),
     lists=("data",),
 )

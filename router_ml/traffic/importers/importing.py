@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -12,19 +13,22 @@ from router_ml.errors import InputError, TrafficError
 from router_ml.traffic.importers.base import Found, Importer, ImportOptions, Join, Record, SkippedError
 from router_ml.traffic.importers.chat import with_extras
 from router_ml.traffic.importers.files import find_logs
+from router_ml.traffic.importers.glimpse import glimpse, likely_columns
 from router_ml.traffic.importers.joining import KeptRecords
 from router_ml.traffic.importers.reading import read_logs
 from router_ml.traffic.importers.registry import get_importer
 from router_ml.traffic.importers.table import TABLE
 from router_ml.traffic.importers.writing import TableWriter, Transform, rejects_path
+from router_ml.traffic.schema import SCHEMA
 from router_ml.traffic.validate import MAX_REJECTS
 
-__all__ = ["ImportResult", "Progress", "import_traffic"]
+__all__ = ["ImportResult", "Progress", "check_options", "import_traffic"]
 
 _PROGRESS_EVERY = 1000
 _NOTES = 2
 _NAMES = 40
 """Names that an error lists at most."""
+_LONGEST_NAME = 40
 _TOO_DEEP = "nested too deep"
 
 
@@ -54,6 +58,8 @@ class ImportResult:
         Records and rows that can't be used.
     skipped : mapping of str to int
         Records that rightly are no rows, by reason.
+    unused : tuple of str
+        Columns of a table that nothing was taken from.
     """
 
     out: Path
@@ -63,6 +69,19 @@ class ImportResult:
     n_with_quality: int
     n_rejects: int
     skipped: Mapping[str, int]
+    unused: tuple[str, ...] = ()
+
+    def unused_text(self) -> str:
+        """What a table holds beside what was taken, and how to take it; empty where that is nothing."""
+        if not self.unused:
+            return ""
+        how = [
+            f"--quality-from {shlex.quote(theirs)}"
+            if ours == "quality"
+            else f"--column {shlex.quote(f'{ours}={theirs}')}"
+            for ours, theirs in likely_columns(self.unused).items()
+        ]
+        return f"Columns not used: {', '.join(self.unused)}." + (f" To use some: {' '.join(how)}" if how else "")
 
     def summary(self) -> str:
         """The counts, in one line."""
@@ -116,10 +135,7 @@ def import_traffic(
     Duplicates stay, since they can only be told with all rows at hand; reading the table drops or averages them.
     """
     importer, options, out = get_importer(format), options or ImportOptions(), Path(out)
-    if options.columns and importer.name != TABLE.name:
-        raise InputError(
-            f"The format {importer.name!r} has no columns to map; {sorted(options.columns)} can be mapped for 'table' only."
-        )
+    check_options(importer, options)
     given = [*paths]
     urls = [str(p) for p in given if importer.read and "://" in str(p)]
     local = [p for p in given if str(p) not in urls]
@@ -137,10 +153,32 @@ def import_traffic(
     except OSError as exc:  # the logs' own are TrafficErrors by now
         raise InputError(f"{out} can't be written: {exc}") from exc
     if problem is not None:
-        raise TrafficError(f"{problem} All are listed in {rejects}." if rejects else problem)
+        listed = f" All are listed in {rejects}." if rejects else ""
+        raise TrafficError(f"{problem}{listed} {_what_to_do(run)}")
     return ImportResult(
-        out, rejects, run.n_records, table.n_rows, table.n_with_quality, table.n_rejects, dict(table.skipped)
+        out,
+        rejects,
+        run.n_records,
+        table.n_rows,
+        table.n_with_quality,
+        table.n_rejects,
+        dict(table.skipped),
+        tuple(run.unused),
     )
+
+
+def check_options(importer: Importer, options: ImportOptions) -> None:
+    """Refuse options that the format has no use for; raises InputError."""
+    if importer.name == TABLE.name:
+        return
+    if options.columns:
+        raise InputError(
+            f"The format {importer.name!r} has no columns to map; {sorted(options.columns)} can be mapped for 'table' only."
+        )
+    if options.date_format is not None:
+        raise InputError(
+            f"The format {importer.name!r} has its own form of dates; the date format is for 'table' only."
+        )
 
 
 def _refuse_overwriting(out: Path, logs: Sequence[Path]) -> None:
@@ -154,23 +192,39 @@ def _too_much_left_out(run: _Run, max_rejects: float) -> str | None:
     table = run.table
     if table.first_reject is not None and table.n_rejects > max_rejects * (table.n_rows + table.n_rejects):
         file, at, reason = table.first_reject
-        return (
-            f"{table.n_rejects:,} records or rows can't be used, and {table.n_rows:,} can; the first is {file}, row {at}: {reason}. "
-            f"Is the format {run.importer.name!r}? If so, accept that share of rejects with --max-rejects."
+        what = (
+            "None of the records can be used"
+            if table.n_rows == 0
+            else f"{table.n_rejects:,} records or rows can't be used, and {table.n_rows:,} can"
         )
+        return f"{what}; the first is {file}, row {at}: {reason.rstrip('?.')}."
     if table.n_rows == 0:
         skipped = "; ".join(f"{n:,} x {reason}" for reason, n in table.skipped.items())
-        return f"No row was found in {run.n_records:,} records of format {run.importer.name!r}" + (
-            f" (skipped: {skipped})." if skipped else "."
-        )
+        found = f"No row was found in {run.n_records:,} records of format {run.importer.name!r}"
+        return f"{found}{f' (skipped: {skipped})' if skipped else ''}."
     return None
+
+
+def _what_to_do(run: _Run) -> str:
+    """The command that reads the log, where another one does; else what to look at."""
+    name, table = run.importer.name, run.table
+    seen = glimpse(run.files[0]) if run.files else None
+    if seen is not None and seen.format is not None and seen.format.name != name:
+        return seen.next_step()
+    if table.n_rows:
+        return f"Is the format {name!r}? If so, accept that share of rejects with --max-rejects."
+    if name != TABLE.name:
+        return f"Is the format {name!r}? 'router-ml ingest --help' lists them all."
+    if seen is not None and run.options.lacking(seen.columns):
+        return seen.next_step(run.options.columns)
+    return "Mend the table, or the options, by what that reason says."
 
 
 def _says_what_there_is(run: _Run) -> str:
     options, given = run.options, sorted(run.never_seen)
     columns = [f"--column {ours}={theirs}" for ours, theirs in options.columns.items() if theirs in given]
     asked = [*columns, *([f"--quality-from {options.quality_from}"] if options.quality_from in given else [])]
-    found = [name[:40] for name in run.names]
+    found = [name[:_LONGEST_NAME] for name in run.names]
     return f"No record holds what {', '.join(asked)} names; there is {found or 'nothing that it could be'}. Nothing was written."
 
 
@@ -187,10 +241,13 @@ class _Run:
         on_progress: Callable[[Progress], None] | None,
     ) -> None:
         self.importer, self.options, self.table, self.n_records = importer, options, table, 0
-        self._files, self._urls, self._on_progress, self._n_bytes = files, urls, on_progress, 0
+        self.files, self._urls, self._on_progress, self._n_bytes = files, urls, on_progress, 0
         asked = [*options.columns.values(), options.quality_from]
         self.never_seen = {name for name in asked if name is not None}
         self.names: dict[str, None] = {}
+        self.unused: dict[str, None] = {}
+        taken = [*(options.columns.get(name, name) for name in SCHEMA), options.quality_from or ""]
+        self._used = {name for given in taken for name in (given, given.split(".")[0])}
         passes = 2 if importer.join else 1
         self._total = 0 if urls else passes * sum(p.stat().st_size for p in files)
 
@@ -215,7 +272,7 @@ class _Run:
         self._report()
 
     def _records(self) -> Iterator[Found]:
-        found = read_logs(self._files, self._count, lists=self.importer.lists)
+        found = read_logs(self.files, self._count, lists=self.importer.lists)
         read = self.importer.read
         for record in chain(found, *([read(self._urls)] if read and self._urls else [])):
             if record.value is None:
@@ -244,6 +301,10 @@ class _Run:
             return
         if self.never_seen:
             self._look_for_names(found.value)
+        if self.importer.name == TABLE.name and len(self.unused) < _NAMES:
+            self.unused.update(
+                dict.fromkeys(str(name)[:_LONGEST_NAME] for name in found.value if name not in self._used)
+            )
         join = self.importer.join
         try:
             if join is None or kept is None:

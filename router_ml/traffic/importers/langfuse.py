@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from router_ml.traffic.importers.base import Importer, ImportOptions, Join, Record, Row, SkippedError
+from router_ml.traffic.importers.base import Importer, ImportOptions, Join, Record, Row, SkippedError, has_all_of
 from router_ml.traffic.importers.chat import call_row
 from router_ml.traffic.importers.fields import at, blank, elapsed_ms, first, mapping, number, text, unpacked, utc
 from router_ml.traffic.importers.streams import body_of
@@ -209,5 +209,14 @@ LANGFUSE = Importer(
     unpack=_unpack,
     lists=("data",),
     names=_names,
+    knows=has_all_of(
+        *(
+            (trace, *rest)
+            for trace in ("trace_id", "traceId")
+            for rest in (("type", "start_time"), ("type", "startTime"))
+        ),
+        *(("name", trace, kind) for trace in ("trace_id", "traceId") for kind in ("data_type", "dataType")),
+        ("name", "subject", "dataType"),
+    ),
     join=Join(keep=_keep, keys=_keys, note=_note, unused="a score or a trace without a generation in the log"),
 )

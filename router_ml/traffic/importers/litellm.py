@@ -25,7 +25,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from router_ml.core.text import conversation_text
 from router_ml.errors import MissingExtraError, TrafficError
-from router_ml.traffic.importers.base import Found, Importer, ImportOptions, Record, Row, SkippedError
+from router_ml.traffic.importers.base import Found, Importer, ImportOptions, Record, Row, SkippedError, has_all_of
 from router_ml.traffic.importers.chat import call_row
 from router_ml.traffic.importers.fields import elapsed_ms, first, mapping, unpacked, utc
 from router_ml.traffic.importers.reading import MAX_RECORD_BYTES
@@ -203,5 +203,6 @@ LITELLM = Importer(
     parse=_parse,
     unpack=_unpack,
     lists=("data",),
+    knows=has_all_of(("call_type", "startTime")),
     read=_read,
 )

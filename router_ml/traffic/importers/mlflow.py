@@ -220,6 +220,10 @@ def _names(record: Record) -> Iterable[str]:
     return [at(a, "assessment_name") for a in assessments] if isinstance(assessments, list) else []
 
 
+def _knows(record: Record) -> bool:
+    return isinstance(at(record, "data", "spans"), list) and "info" in record
+
+
 MLFLOW = Importer(
     name="mlflow",
     summary="MLflow's traces: a tracking URI (sqlite:///mlflow.db, http://...; #EXPERIMENT), or JSON",
@@ -227,5 +231,6 @@ MLFLOW = Importer(
     unpack=_unpack,
     lists=("traces",),
     names=_names,
+    knows=_knows,
     read=_read,
 )

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from router_ml.errors import TrafficError
-from router_ml.traffic.importers.base import Importer, ImportOptions, Join, Record, Row, SkippedError
+from router_ml.traffic.importers.base import Importer, ImportOptions, Join, Record, Row, SkippedError, has_all_of
 from router_ml.traffic.importers.chat import call_row, failure_of, prompt_of
 from router_ml.traffic.importers.fields import at, mapping
 
@@ -82,5 +82,6 @@ OPENAI_BATCH = Importer(
     name="openai-batch",
     summary="OpenAI Batch API: input and output files, joined on custom_id",
     parse=_parse,
+    knows=has_all_of(("custom_id", "body"), ("custom_id", "response")),
     join=Join(keep=_keep, keys=_keys, unused="a batch request without an answer in the files"),
 )

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from router_ml.errors import TrafficError
-from router_ml.traffic.importers.base import Importer, ImportOptions, Join, Record, Row
+from router_ml.traffic.importers.base import Importer, ImportOptions, Join, Record, Row, has_all_of
 from router_ml.traffic.importers.chat import call_row, failure_of, with_extras
 from router_ml.traffic.importers.fields import at, first, mapping, unpacked, utc
 from router_ml.traffic.importers.streams import body_of
@@ -101,5 +101,6 @@ OPENAI_STORED = Importer(
     parse=_parse,
     unpack=_unpack,
     lists=("data",),
+    knows=has_all_of(("request", "response"), ("object", "choices")),
     join=Join(keep=_keep, keys=_keys),
 )

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from router_ml.errors import TrafficError
-from router_ml.traffic.importers.base import Importer, ImportOptions, Join, Record, Row
+from router_ml.traffic.importers.base import Importer, ImportOptions, Join, Record, Row, has_all_of
 from router_ml.traffic.importers.fields import at, first, mapping, number
 from router_ml.traffic.importers.openai_stored import parse_pair
 
@@ -81,11 +81,19 @@ def _parse(record: Record, options: ImportOptions, kept: Sequence[Record]) -> It
     return (row,)
 
 
+_IS_GENERATION = has_all_of(("id", "total_cost", "native_tokens_prompt"))
+
+
+def _knows(record: Record) -> bool:
+    return _IS_GENERATION(record) or ("request" in record and any(key.startswith("gen-") for key in _keys(record)))
+
+
 OPENROUTER = Importer(
     name="openrouter",
     summary="a log of {request, response} with OpenRouter's generation records, joined on id",
     parse=_parse,
     unpack=_unpack,
     lists=("data",),
+    knows=_knows,
     join=Join(keep=_keep, keys=_keys, unused="a generation whose request and response aren't in the files"),
 )

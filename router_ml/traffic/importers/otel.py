@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from router_ml.errors import TrafficError
-from router_ml.traffic.importers.base import Importer, ImportOptions, Join, Record, Row, SkippedError
+from router_ml.traffic.importers.base import Importer, ImportOptions, Join, Record, Row, SkippedError, has_all_of
 from router_ml.traffic.importers.chat import call_row
 from router_ml.traffic.importers.fields import at, elapsed_ms, first, number, utc
 from router_ml.traffic.importers.otel_messages import MESSAGE_EVENTS, Event, asked_and_answered
@@ -193,6 +193,7 @@ OTEL = Importer(
     parse=_parse,
     unpack=_unpack,
     names=_names,
+    knows=has_all_of(("resourceSpans",), ("resourceLogs",), ("traceId", "spanId", "startTimeUnixNano")),
     # Span by span: all of a document may be of one resource.
     lists=("resourceSpans.item.scopeSpans.item.spans", "resourceLogs.item.scopeLogs.item.logRecords"),
     join=Join(keep=_keep, keys=_keys, unused="an event of a span that is not in the log"),

@@ -15,7 +15,8 @@ from typing import Any
 from router_ml.errors import MissingExtraError, TrafficError
 from router_ml.traffic.importers.base import Found
 from router_ml.traffic.importers.fields import decode
-from router_ml.traffic.importers.files import PACKED, PARQUET, open_log, shown
+from router_ml.traffic.importers.files import PACKED, PARQUET, open_log
+from router_ml.traffic.sources import shown
 
 __all__ = ["MAX_RECORD_BYTES", "read_logs"]
 

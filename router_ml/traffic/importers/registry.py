@@ -18,7 +18,7 @@ from router_ml.traffic.importers.routellm import ROUTELLM
 from router_ml.traffic.importers.routerbench import ROUTERBENCH
 from router_ml.traffic.importers.table import TABLE
 
-__all__ = ["IMPORTERS", "get_importer"]
+__all__ = ["ALIASES", "IMPORTERS", "get_importer"]
 
 IMPORTERS: Mapping[str, Importer] = {
     importer.name: importer
@@ -37,9 +37,13 @@ IMPORTERS: Mapping[str, Importer] = {
     )
 }
 
+ALIASES: Mapping[str, str] = dict.fromkeys(("csv", "jsonl", "parquet"), TABLE.name)
+"""Other names of formats: how a table is written is told by its content."""
+
 
 def get_importer(name: str) -> Importer:
     """The importer of a format; raises InputError for a name that isn't known."""
+    name = ALIASES.get(name, name)
     if name not in IMPORTERS:
         raise InputError(f"There is no format {name!r}; choose from {', '.join(IMPORTERS)}.")
     return IMPORTERS[name]

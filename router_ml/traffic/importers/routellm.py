@@ -55,4 +55,10 @@ def _parse(record: Record, options: ImportOptions, kept: Sequence[Record]) -> It
     ]
 
 
-ROUTELLM = Importer(name="routellm", summary="RouteLLM's benchmark and judged tables, as CSV or Parquet", parse=_parse)
+def _knows(record: Record) -> bool:
+    return "prompt" in record and bool(record.keys() & {"mixtral_score", STRONG, WEAK})
+
+
+ROUTELLM = Importer(
+    name="routellm", summary="RouteLLM's benchmark and judged tables, as CSV or Parquet", parse=_parse, knows=_knows
+)

@@ -64,4 +64,10 @@ def _text(value: Any) -> Any:
     return value
 
 
-ROUTERBENCH = Importer(name="routerbench", summary="RouterBench's wide table, as CSV or Parquet", parse=_parse)
+def _knows(record: Record) -> bool:
+    return "prompt" in record and any(name.endswith((_RESPONSE, _COST)) for name in record)
+
+
+ROUTERBENCH = Importer(
+    name="routerbench", summary="RouterBench's wide table, as CSV or Parquet", parse=_parse, knows=_knows
+)

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from router_ml.ladder import Ladder
+from router_ml.traffic.calls import calls_seconds, spoken
 from router_ml.traffic.ladders import token_counts
 from router_ml.traffic.replay.endpoints import Endpoint
 from router_ml.traffic.replay.messages import chat_messages
@@ -23,7 +24,7 @@ _CHARS_PER_TOKEN = 4.0
 
 @dataclass(frozen=True, slots=True)
 class TierEstimate:
-    """One tier's calls, the tokens expected of them, and their cost in USD: expected, and at worst."""
+    """One tier's calls, the tokens expected of them, their cost in USD (expected, and at worst), and the seconds that they take."""
 
     tier: str
     n_calls: int
@@ -31,6 +32,7 @@ class TierEstimate:
     output_tokens: int
     expected_usd: float
     worst_usd: float
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,11 @@ class Estimate:
     max_usd: float | None
 
     @property
+    def seconds(self) -> float:
+        """How long the calls take, the tiers asked beside each other."""
+        return max((t.seconds for t in self.tiers), default=0.0)
+
+    @property
     def expected_usd(self) -> float:
         """Expected cost of all calls."""
         return sum(t.expected_usd for t in self.tiers)
@@ -72,6 +79,7 @@ class Estimate:
         lines.append(
             f"In all: {self.n_prompts:,} prompts, ${self.expected_usd:,.4f} expected, ${self.worst_usd:,.4f} at worst"
         )
+        lines.append(f"Takes about {spoken(self.seconds)}; through the Batch API (--batch) up to 24 hours")
         if self.max_usd is not None:
             lines.append(f"A budget of ${self.max_usd:,.2f} is expected to reach for {self.n_affordable:,} prompts")
         return "\n".join(lines)
@@ -111,6 +119,7 @@ def estimate(
                 round(n * output),
                 float(price.input_usd * inputs[asked].sum() + n * price.usd(0, output)),
                 float(price.input_usd * most[asked].sum() + n * price.usd(0, endpoint.max_tokens)),
+                calls_seconds(n, output, endpoint.concurrency, endpoint.rpm),
             )
         )
     limit = np.inf if max_usd is None else max_usd

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -13,9 +14,12 @@ from router_ml.core.router import Router
 from router_ml.core.text import render
 from router_ml.errors import InputError, TrafficError
 from router_ml.ladder import Ladder
+from router_ml.traffic.ladders import dated_names
 from router_ml.traffic.replay.messages import lacks_parts
 
 __all__ = ["Choice", "Plan", "clusters", "interleave", "make_plan"]
+
+logger = logging.getLogger(__name__)
 
 Choice = Literal["all", "random", "informative"]
 
@@ -130,6 +134,7 @@ def clusters(texts: list[str], *, random_state: int) -> NDArray[np.intp]:
 
 
 def _lacking(traffic: pl.DataFrame, ladder: Ladder) -> tuple[pl.DataFrame, NDArray[np.bool_]]:
+    _warn_of_other_names(traffic, ladder)
     answered = pl.col("response").is_not_null() | pl.col("quality").is_not_null()
     has = [((pl.col("model") == m) & answered).any().alias(f"has_{i}") for i, m in enumerate(ladder.models)]
     table = (
@@ -141,6 +146,22 @@ def _lacking(traffic: pl.DataFrame, ladder: Ladder) -> tuple[pl.DataFrame, NDArr
         raise TrafficError("Each prompt was answered by each of the ladder's tiers; there is nothing to replay.")
     missing = ~table.select(f"has_{i}" for i in range(len(ladder))).to_numpy()
     return table.select("prompt_id", "prompt", "input_tokens"), missing
+
+
+def _warn_of_other_names(traffic: pl.DataFrame, ladder: Ladder) -> None:
+    """Warn where answers that the log holds would be paid for again, since the ladder calls their model otherwise."""
+    seen = traffic["model"].unique().sort().to_list()
+    absent = [m for m in ladder.models if m not in seen]
+    hint = dated_names(absent, seen)
+    if len(absent) == len(ladder):
+        logger.warning(
+            "None of the %s logged rows belongs to a tier, so each tier is asked for each prompt; the log's models are %s. %s",
+            f"{traffic.height:,}",
+            ", ".join(seen),
+            hint or "Give the ladder these names if they are its tiers.",
+        )
+    elif hint:
+        logger.warning("No logged row belongs to %s. %s", ", ".join(absent), hint)
 
 
 def _information(router: Router, ladder: Ladder, texts: list[str], missing: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ import polars as pl
 from router_ml.core.router import Router
 from router_ml.errors import InputError
 from router_ml.ladder import Ladder
+from router_ml.traffic.calls import spoken
 from router_ml.traffic.replay.batching import run_batches
 from router_ml.traffic.replay.budget import Budget
 from router_ml.traffic.replay.endpoints import Endpoint
@@ -28,6 +30,8 @@ from router_ml.traffic.replay.stopping import Stop
 from router_ml.traffic.replay.table import replayed_table
 
 __all__ = ["ReplayOptions", "ReplayReport", "estimate_replay", "replay"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,11 +204,16 @@ def replay(
         raise InputError(
             f"There are {len(endpoints)} endpoints for {len(ladder)} tiers; give one a tier, in ladder order."
         )
-    all_lanes = lanes(ladder, endpoints, tier_prices(ladder))
+    prices = tier_prices(ladder)
+    all_lanes = lanes(ladder, endpoints, prices)
     plan = _plan(traffic, ladder, options, router)
     with Journal.open(journal, {lane.model: lane.endpoint.fingerprint(lane.model) for lane in all_lanes}) as opened:
         try:
             n_known = _count_known(plan, all_lanes, opened)
+            if not options.batch:
+                left = (plan.n_calls - n_known) / max(plan.n_calls, 1)
+                seconds = estimate(plan, traffic, ladder, endpoints, prices).seconds
+                logger.info("Asking %s times takes about %s.", f"{plan.n_calls - n_known:,}", spoken(left * seconds))
             with Progress(plan.n_calls, n_known, shown=options.progress) as progress:
                 stop = _run(lambda: _asked(plan, all_lanes, opened, options, progress))
             report = _report(plan, n_known, _count_known(plan, all_lanes, opened), progress, opened, stop)

@@ -108,14 +108,16 @@ def test_file_named_twice_is_read_once(tmp_path: Path) -> None:
     assert find_logs([path, tmp_path, tmp_path / "*.jsonl"]) == [path]
 
 
-@pytest.mark.parametrize("name", ["absent.jsonl", "absent*", "."])
-def test_path_that_names_no_log_is_an_error(tmp_path: Path, name: str) -> None:
-    with pytest.raises(TrafficError, match="no such file"):
+@pytest.mark.parametrize(
+    ("name", "says"), [("absent.jsonl", "no such file"), ("absent*", "no such file"), (".", "holds no file")]
+)
+def test_path_that_names_no_log_is_an_error(tmp_path: Path, name: str, says: str) -> None:
+    with pytest.raises(TrafficError, match=says):
         find_logs([tmp_path / name])
 
 
 def test_no_path_at_all_is_an_error() -> None:
-    with pytest.raises(TrafficError, match="No log was given"):
+    with pytest.raises(TrafficError, match="No traffic file was given"):
         find_logs([])
 
 

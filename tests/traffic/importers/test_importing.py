@@ -13,11 +13,24 @@ import polars as pl
 import pytest
 
 from router_ml.errors import InputError, TrafficError
-from router_ml.traffic.importers import IMPORTERS, ImportOptions, Progress, Scale, get_importer, import_traffic
+from router_ml.traffic.importers import (
+    IMPORTERS,
+    ImportOptions,
+    Progress,
+    Scale,
+    check_options,
+    get_importer,
+    import_traffic,
+)
+from router_ml.traffic.importers.registry import ALIASES
 from router_ml.traffic.importers.writing import TableWriter
 from router_ml.traffic.schema import SCHEMA
 from router_ml.traffic.validate import load_traffic
 
+A_DATE = (
+    "a date and time such as 2026-09-01T00:13:00Z or 01.09.2026 00:13 (day first); name another form with 'ingest table "
+    "--date-format'"
+)
 ROW = {"prompt": "p", "model": "m"}
 
 
@@ -38,8 +51,8 @@ def test_names_of_the_formats() -> None:
 
 
 def test_unknown_format_is_an_error_that_names_the_known() -> None:
-    with pytest.raises(InputError, match="no format 'csv'; choose from openai-batch"):
-        get_importer("csv")
+    with pytest.raises(InputError, match="no format 'xls'; choose from openai-batch"):
+        get_importer("xls")
 
 
 def test_table_has_the_schema_and_passes_validation(imported: Any) -> None:
@@ -82,8 +95,8 @@ def test_counts_are_summed_up(imported: Any) -> None:
         ({"created_at": "0000-01-01T00:00:00Z"}, "created_at: got a time outside of 1970 to 2199"),
         ({"created_at": "0001-01-01T00:00:00Z"}, "created_at: got a time outside of 1970 to 2199"),
         ({"created_at": "9999-12-31T23:59:59-05:00"}, "created_at: got a time outside of 1970 to 2199"),
-        ({"created_at": "yesterday"}, "created_at: got 'yesterday', needed a date and time"),
-        ({"created_at": -1e300}, "created_at: got '-1e+300', needed a date and time"),
+        ({"created_at": "yesterday"}, f"created_at: got 'yesterday', needed {A_DATE}"),
+        ({"created_at": -1e300}, f"created_at: got '-1e+300', needed {A_DATE}"),
     ],
 )
 def test_value_that_cannot_be_is_rejected_with_its_reason(imported: Any, values: dict[str, Any], reason: str) -> None:
@@ -105,7 +118,16 @@ def test_defaults_fill_what_the_log_lacks(imported: Any) -> None:
     assert table.select("model", "source").rows() == [("m", "x"), ("other", "x")]
 
 
-@pytest.mark.parametrize("options", [{"columns": {"nope": "x"}}, {"defaults": {"nope": "x"}}, {"model_from": "log"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"columns": {"nope": "x"}},
+        {"defaults": {"nope": "x"}},
+        {"model_from": "log"},
+        {"date_format": "%H:%M"},
+        {"date_format": "day"},
+    ],
+)
 def test_options_that_make_no_sense_are_errors(options: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         ImportOptions(**options)
@@ -153,6 +175,81 @@ def test_too_many_rejects_leave_their_list_but_no_table(tmp_path: Path) -> None:
         import_traffic("table", [log], tmp_path / "out.parquet")
 
     assert sorted(p.name for p in tmp_path.iterdir()) == ["log", "out.rejects.csv"]
+
+
+def refusal(folder: Path, name: str, records: list[dict[str, Any]], **options: Any) -> str:
+    """What import of records that it can't use says."""
+    (folder / "log").write_bytes(json_lines(records))
+    with pytest.raises(TrafficError) as raised:
+        import_traffic(name, [folder / "log"], folder / "out.parquet", options=ImportOptions(**options))
+    return str(raised.value)
+
+
+QUESTION = {"question": "q", "model_name": "m", "thumbs": "up"}
+
+
+def test_a_table_of_other_columns_is_told_with_the_command_that_maps_them(tmp_path: Path) -> None:
+    said = refusal(tmp_path, "table", [QUESTION])
+    assert said.endswith(
+        f"router-ml ingest table {tmp_path / 'log'} --column prompt=question --column model=model_name --out traffic.parquet"
+    )
+
+
+def test_a_mapping_that_is_begun_is_completed(tmp_path: Path) -> None:
+    said = refusal(tmp_path, "table", [QUESTION], columns={"prompt": "question"})
+    assert "--column prompt=question --column model=model_name" in said
+
+
+def test_a_column_that_nothing_looks_like_is_asked_for(tmp_path: Path) -> None:
+    assert "--column prompt=NAME --default model=NAME" in refusal(tmp_path, "table", [{"a": 1}])
+
+
+@pytest.mark.parametrize("name", ["table", "langfuse", "litellm"])
+def test_accepting_rejects_is_never_proposed_where_all_are(name: str, tmp_path: Path) -> None:
+    assert "--max-rejects" not in refusal(tmp_path, name, [{"a": 1}])
+
+
+@pytest.mark.parametrize(
+    ("given", "record", "right"),
+    [
+        ("langfuse", {"call_type": "completion", "startTime": "2026-01-01", "messages": []}, "litellm"),
+        ("litellm", {"type": "GENERATION", "trace_id": "t", "start_time": "2026-01-01"}, "langfuse"),
+        ("table", {"custom_id": "a", "body": {}}, "openai-batch"),
+    ],
+)
+def test_a_log_of_another_format_is_told_with_the_command_that_imports_it(
+    given: str, record: dict[str, Any], right: str, tmp_path: Path
+) -> None:
+    assert f"router-ml ingest {right} {tmp_path / 'log'}" in refusal(tmp_path, given, [record])
+
+
+def test_dates_of_a_named_form_are_read(imported: Any) -> None:
+    table = imported("table", [{**ROW, "created_at": "09/01/2026 00:13"}], date_format="%m/%d/%Y %H:%M")
+    assert table["created_at"].to_list() == [datetime(2026, 9, 1, 0, 13, tzinfo=UTC)]
+
+
+def test_a_date_of_another_form_than_the_named_one_is_a_reject(imported: Any) -> None:
+    imported("table", [ROW, {**ROW, "created_at": "2026-09-01"}], date_format="%d/%m/%Y")
+    assert imported.rejects() == [
+        (2, "created_at: got '2026-09-01', needed the form '%d/%m/%Y', as the date format says")
+    ]
+
+
+def test_columns_that_nothing_was_taken_from_are_named_with_how_to_take_them(imported: Any) -> None:
+    imported("table", [{**ROW, "thumbs": "up", "user": "u", "when.at": 1}], columns={"created_at": "when.at"})
+    assert imported.result.unused == ("thumbs", "user")
+    assert imported.result.unused_text() == "Columns not used: thumbs, user. To use some: --quality-from thumbs"
+
+
+@pytest.mark.parametrize("name", ALIASES)
+def test_how_a_table_is_written_is_another_name_of_it(name: str, imported: Any) -> None:
+    assert imported(name, [ROW]).height == 1
+
+
+@pytest.mark.parametrize("options", [{"columns": {"prompt": "q"}}, {"date_format": "%Y-%m-%d"}])
+def test_options_of_tables_are_for_tables_only(options: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="for 'table' only"):
+        check_options(IMPORTERS["litellm"], ImportOptions(**options))
 
 
 def test_log_without_a_row_is_an_error(tmp_path: Path) -> None:

@@ -121,4 +121,4 @@ def test_text_that_looks_like_json_stays_text(imported: Any, prompt: str) -> Non
 def test_column_that_is_missing_is_named_with_those_there(imported: Any) -> None:
     imported("table", [{"prompt": "p", "model": "m"}, {"question": "p", "model": "m"}])
 
-    assert imported.rejects() == [(2, "prompt: got no column 'prompt', but ['question', 'model']; map one to it")]
+    assert imported.rejects() == [(2, "prompt: got no column 'prompt', but ['question', 'model']")]

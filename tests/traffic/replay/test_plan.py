@@ -15,6 +15,7 @@ from router_ml import Router
 from router_ml.core.decision import Prediction
 from router_ml.errors import InputError, LadderError, TrafficError
 from router_ml.ladder import Ladder, Tier
+from router_ml.traffic.calls import calls_seconds
 from router_ml.traffic.replay import Endpoint, ReplayOptions, estimate_replay
 from router_ml.traffic.replay.messages import chat_messages
 from router_ml.traffic.replay.plan import clusters, interleave, make_plan
@@ -51,6 +52,25 @@ def test_equal_texts_are_asked_once(ladder: Ladder) -> None:
 
     assert plan.prompts["prompt_id"].to_list() == ["1"]
     assert plan.missing.tolist() == [[False, True]]
+
+
+def test_a_log_of_none_of_the_tiers_is_warned_of(ladder: Ladder, caplog: pytest.LogCaptureFixture) -> None:
+    make_plan(table({"prompt": "a", "model": "x"}, {"prompt": "b", "model": "y"}), ladder)
+    assert "None of the 2 logged rows belongs to a tier" in caplog.text
+
+
+def test_a_tier_that_the_log_calls_otherwise_is_warned_of(ladder: Ladder, caplog: pytest.LogCaptureFixture) -> None:
+    make_plan(
+        table({"prompt": "a", "model": "mini-model"}, {"prompt": "a", "model": "full-model-2025-04-14"}),
+        ladder,
+    )
+    assert "No logged row belongs to full-model." in caplog.text
+    assert "--model-from request" in caplog.text
+
+
+def test_a_tier_that_was_never_tried_is_not_warned_of(ladder: Ladder, caplog: pytest.LogCaptureFixture) -> None:
+    make_plan(table({"prompt": "a", "model": "mini-model"}), ladder)
+    assert caplog.text == ""
 
 
 def test_prompts_without_their_images_are_left_out(ladder: Ladder) -> None:
@@ -199,6 +219,9 @@ def test_an_estimate_can_be_checked_by_hand(ladder: Ladder) -> None:
     assert full.expected_usd == pytest.approx(20 * 1e-3 + 20 * 4e-3)
     assert full.worst_usd == pytest.approx(2 * ((40 + 64 + 16) * 1e-3 + 100 * 4e-3))
     assert "2 prompts" in got.summary()
+    # Two calls of 10 tokens, 8 at a time; mini's one call is asked beside them.
+    assert got.seconds == calls_seconds(2, 10, 8)
+    assert "Takes about 10 seconds" in got.summary()
 
 
 def test_an_estimate_says_how_far_a_budget_reaches(ladder: Ladder, make_traffic: Callable[[int], pl.DataFrame]) -> None:
