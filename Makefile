@@ -7,7 +7,7 @@ TRUST := benchmark/trust
 WITH_TIERS = $(if $(TIERS),--tiers "$(TIERS)") --bar "$(or $(BAR),1.0)"
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test bench trust asked lint types contracts check ui clean lock
+.PHONY: demo test test-all bench trust asked lint types contracts check ui clean lock
 
 $(READY): pyproject.toml constraints.txt
 	@echo "Installing into $(VENV), which takes about 3 minutes, this first time only"

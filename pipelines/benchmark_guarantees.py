@@ -2,8 +2,8 @@
 
     python -m pipelines.benchmark_guarantees train.parquet test.parquet --router router.onnx --out benchmark/
 
-The population is the test table: half of its prompts, drawn anew each time, are the calibration set, a certified knob's true loss is
-its mean over the whole table, and a promise is broken where that is above the limit. Hindsight is the knob of largest saving whose
+The population is the test table: half of its prompts, drawn anew each time, are the calibration set, a certified policy's true loss is
+its mean over the whole table, and a promise is broken where that is above the limit. Hindsight is the policy of largest saving whose
 loss over the whole table is within the limit. A half drawn without replacement is more like the whole than independent prompts would
 be, so ``--replace`` draws with it: then the table is the distribution, and delta is put to the test to the full.
 
@@ -17,6 +17,7 @@ import dataclasses
 import json
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -27,10 +28,11 @@ from tqdm import tqdm
 
 from pipelines.verdicts import Verdict, to_lines
 from router_ml import workflow
-from router_ml.core.decision import Policy
 from router_ml.core.guarantee import GuaranteeKind
+from router_ml.core.policy import Policy, Rule
 from router_ml.core.router import Router
-from router_ml.learning.promising import CalibrationSet, knob_grid, make_promises
+from router_ml.evaluation.tradeoff import Expectations
+from router_ml.learning.promising import CalibrationSet, make_promises, policy_grid
 from router_ml.traffic.labels import Bar, meets
 from router_ml.traffic.observations import observe
 from router_ml.workflow.promises import can_test_exactly
@@ -50,15 +52,15 @@ class Kept:
     kind, limit, delta
         What was promised.
     certified : float
-        Share of the resplits in which some knob was certified.
+        Share of the resplits in which some policy was certified.
     broken : float
-        Share in which the certified knob's true loss is above the limit.
+        Share in which the certified policy's true loss is above the limit.
     allowed : float
         delta, and two standard errors of a share over so many resplits.
     saving : float
         Mean saving over the whole table, against the reference tier; 0 where nothing was certified.
     hindsight : float
-        The saving of the best knob that keeps the limit.
+        The saving of the best policy that keeps the limit.
     """
 
     kind: str
@@ -83,9 +85,8 @@ class Kept:
 
 def measure(
     population: CalibrationSet,
-    policy: Policy,
-    knobs: NDArray[np.float64],
-    reference: int,
+    policies: Sequence[Policy],
+    rule: Rule,
     *,
     resplits: int,
     random_state: int,
@@ -93,10 +94,11 @@ def measure(
     progress: bool = False,
 ) -> list[Kept]:
     """Certify on half of the prompts, again and again, and compare with the truth over all."""
-    picked = population.choices(policy, knobs, reference)
+    reference = rule.reference
+    picked = population.choices(rule, policies)
     truth = {kind: loss.mean(axis=0) for kind, loss in population.losses(picked, reference).items()}
     saving = population.saving(picked, reference)
-    # A share of answers under the bar that some knob can keep: the reference tier's own, and so much more.
+    # A share of answers under the bar that some policy can keep: the reference tier's own, and so much more.
     own = float(1 - population.meets[:, reference].mean())
     limits: dict[GuaranteeKind, tuple[float, ...]] = {
         "loss": LIMITS,
@@ -104,21 +106,20 @@ def measure(
     }
     rng = np.random.default_rng(random_state)
     found: dict[tuple[GuaranteeKind, float, float], list[int | None]] = {}
-    index_of = {float(knob): k for k, knob in enumerate(knobs)}
+    index_of = {policy: k for k, policy in enumerate(policies)}
     for seed in tqdm(range(resplits), desc="resplits", disable=not progress):
         n = len(population.quality)
         rows = rng.choice(n, n // 2, replace=replace)
         promises = make_promises(
             dataclasses.replace(population.take(rows), unit=np.arange(len(rows))),
-            policy,
-            knobs,
-            reference,
+            policies,
+            rule,
             limits=limits,
             deltas=DELTAS,
             random_state=seed,
         )
         for p in promises:
-            found.setdefault((p.kind, p.limit, p.delta), []).append(None if p.knob is None else index_of[p.knob])
+            found.setdefault((p.kind, p.limit, p.delta), []).append(index_of[p.policy] if p.certified else None)
     return [_kept(key, indices, truth[key[0]], saving) for key, indices in found.items()]
 
 
@@ -206,33 +207,26 @@ def main(
     """Measure an artifact's promises; it must have been fitted on TRAIN alone."""
     router = Router.load(artifact)
     metadata = router.metadata
-    setting = next(s for s in metadata.settings if s.policy != "reference")
-    reference = router.ladder.index(metadata.reference)
+    rule = metadata.rule()
     known = observe(workflow.read_traffic([train]).traffic, router.ladder)
-    said = router.predict(known.prompt.tolist())
-    knobs = knob_grid(setting.policy, said.p_meets.astype(np.float64), said.quality.astype(np.float64), said.cost_usd)
+    policies = policy_grid(Expectations.of(router.predict(known.prompt.tolist())), rule)
     exact = can_test_exactly(known)
     seen = observe(workflow.read_traffic([test]).traffic, router.ladder)
     seen = seen.take(seen.complete)
-    said = router.predict(seen.prompt.tolist())
     population = CalibrationSet(
-        said.p_meets.astype(np.float64),
-        said.quality.astype(np.float64),
-        said.cost_usd,
-        said.novelty > (metadata.novelty_threshold or math.inf),
-        seen.quality,
-        meets(seen.quality, router.ladder, Bar(**metadata.bar)),
-        seen.cost_usd,
-        1.0,
-        "",
-        {},
+        expected=Expectations.of(router.predict(seen.prompt.tolist())),
+        quality=seen.quality,
+        meets=meets(seen.quality, router.ladder, Bar(**metadata.bar)),
+        cost_usd=seen.cost_usd,
+        bound=1.0,
+        note="",
+        slices={},
         exact=exact,
     )
     rows = measure(
         population,
-        setting.policy,
-        knobs,
-        reference,
+        policies,
+        rule,
         resplits=resplits,
         random_state=seed,
         replace=replace,

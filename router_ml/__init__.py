@@ -4,11 +4,26 @@ from __future__ import annotations
 
 from router_ml.core.acceptance import Acceptance
 from router_ml.core.decision import Decision, Prediction
+from router_ml.core.policy import Reference, Shortfall, Single, Threshold, Utility
 from router_ml.core.router import Router
 from router_ml.errors import RouterError
 from router_ml.ladder import Ladder, Tier
 
-__all__ = ["Acceptance", "Decision", "Ladder", "Prediction", "Router", "RouterError", "Tier", "__version__"]
+__all__ = [
+    "Acceptance",
+    "Decision",
+    "Ladder",
+    "Prediction",
+    "Reference",
+    "Router",
+    "RouterError",
+    "Shortfall",
+    "Single",
+    "Threshold",
+    "Tier",
+    "Utility",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> str:

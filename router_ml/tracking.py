@@ -119,8 +119,8 @@ class _MLflowRun(Run):
         from mlflow.types import ColSpec, DataType, Schema
 
         text, number = DataType.string, DataType.double
-        outputs = [ColSpec(text, n) for n in ("tier", "model", "policy", "reason")]
-        outputs += [ColSpec(number, n) for n in ("p_meets", "quality", "cost_usd", "knob")]
+        outputs = [ColSpec(text, n) for n in ("tier", "model", "policy", "reason", "explanation")]
+        outputs += [ColSpec(number, n) for n in ("p_meets", "quality", "cost_usd", "parameter")]
         with warnings.catch_warnings(), _without_notes():
             # The signature is given, so that no example has to be run to find it.
             warnings.filterwarnings("ignore", ".*input example was not provided", UserWarning)

@@ -83,10 +83,10 @@ def test_a_zero_is_not_left_out(fitted: Fitted, option: tuple[str, int], says: s
     assert says in result.output
 
 
-@pytest.mark.parametrize(("option", "policy"), [("--threshold", "bar"), ("--lam", "value")])
-def test_a_knob_may_be_zero(fitted: Fitted, option: str, policy: str) -> None:
+@pytest.mark.parametrize(("option", "policy"), [("--threshold", "threshold"), ("--lam", "utility")])
+def test_a_parameter_may_be_zero(fitted: Fitted, option: str, policy: str) -> None:
     decision = json.loads(run("route", fitted.router, "Hello", option, 0, "--json").stdout)
-    assert (decision["policy"], decision["knob"]) == (policy, 0)
+    assert (decision["policy"], decision["parameter"]) == (policy, 0)
 
 
 def test_a_request_says_itself_what_it_needs(fitted: Fitted) -> None:
@@ -144,10 +144,10 @@ def test_a_log_is_judged_off_policy(fitted: Fitted) -> None:
 
 
 def test_the_setting_that_is_asked_for_is_judged_off_policy(fitted: Fitted) -> None:
-    asked = ("--policy", "bar", "--threshold", 0, "--ignore-novelty")
+    asked = ("--threshold", 0, "--ignore-novelty")
     done = run("-q", "evaluate", fitted.router, fitted.log, "--off-policy", *asked, "--json")
     found = json.loads(done.stdout)
-    assert found["setting"] == "policy bar, knob 0, ignore_novelty=True"
+    assert found["setting"] == "policy threshold, parameter 0, ignore_novelty=True"
     assert found["share"] == [1, 0, 0]
 
 

@@ -77,9 +77,14 @@ def test_what_production_imports_is_sorted_and_pinned() -> None:
         "Decision",
         "Ladder",
         "Prediction",
+        "Reference",
         "Router",
         "RouterError",
+        "Shortfall",
+        "Single",
+        "Threshold",
         "Tier",
+        "Utility",
         "__version__",
     ]
 

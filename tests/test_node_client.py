@@ -112,13 +112,13 @@ def assert_same(got: list[dict[str, Any]], expected: list[Decision]) -> None:
     assert [(g["tier"], g["model"], g["policy"], g["reason"]) for g in got] == [
         (e.tier, e.model, e.policy, e.reason) for e in expected
     ]
-    for field, tolerance in {"p_meets": 1e-4, "quality": 1e-4, "knob": 0}.items():
+    for field, tolerance in {"p_meets": 1e-4, "quality": 1e-4, "parameter": 0}.items():
         assert [g[field] for g in got] == pytest.approx([getattr(e, field) for e in expected], abs=tolerance)
     assert [g["cost_usd"] for g in got] == pytest.approx([e.cost_usd for e in expected], rel=1e-4)
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"threshold": 0.8}, {"policy": "value", "lam": 20.0}, {"allowed": ["mini", "full"]}]
+    "options", [{}, {"threshold": 0.8}, {"lam": 20.0}, {"at": "5pt"}, {"allowed": ["mini", "full"]}]
 )
 def test_node_decides_as_python_does(
     client: Path, artifact: Path, router: Router, prompts: list[str], options: dict[str, Any]

@@ -17,8 +17,8 @@ def test_runs_and_ends_with_a_decision(path: Path, tmp_path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
     printed = "".join(o.get("text", "") for cell in notebook.cells for o in cell.get("outputs", []))
-    assert "best single tier" in printed
-    assert "expected quality" in printed
+    assert "of what always using" in printed
+    assert "would meet the bar with" in printed
 
 
 def test_are_committed_without_outputs() -> None:

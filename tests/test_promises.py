@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
+import re
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -13,12 +13,13 @@ import polars as pl
 import pytest
 
 from router_ml import workflow
-from router_ml.core.artifact import Setting
 from router_ml.core.guarantee import Guarantee
-from router_ml.core.policy import choose
+from router_ml.core.menu import Menu, OperatingPoint
+from router_ml.core.policy import Policy, Reference, Rule, Shortfall, Single
 from router_ml.core.router import Router
 from router_ml.errors import InputError, TrafficError
 from router_ml.evaluation.off_policy import pseudo_outcomes
+from router_ml.evaluation.tradeoff import Expectations
 from router_ml.ladder import Ladder, Tier
 from router_ml.learning.encoders import load_encoder
 from router_ml.learning.export import InputTokens
@@ -31,7 +32,15 @@ from router_ml.traffic.labels import Bar
 from router_ml.traffic.observations import Observations
 from router_ml.traffic.sample import sample_ladder, simulate
 from router_ml.workflow import Embedded, FitOptions, Trained
-from router_ml.workflow.promises import _bound, can_test_exactly, certified_default, held_for_promises, promise
+from router_ml.workflow.promises import (
+    HeldOut,
+    Promised,
+    _bound,
+    can_test_exactly,
+    certified_point,
+    held_for_promises,
+    promise,
+)
 from router_ml.workflow.training import _design
 
 N = 900
@@ -111,15 +120,24 @@ def test_exact_tests_are_for_right_or_wrong_answers_to_prompts_that_stand_alone(
 # The promise on complete traffic
 
 
-def test_the_default_setting_is_the_certified_one(fitted: Fitted) -> None:
-    setting = fitted.router.setting
+def test_the_default_is_the_certified_operating_point(fitted: Fitted) -> None:
+    point = fitted.router.default
     own = next(g for g in fitted.router.metadata.guarantees if (g.kind, g.limit, g.delta) == ("loss", 0.05, 0.2))
-    assert (setting.name, setting.policy, setting.knob) == ("certified", own.policy, own.knob)
-    assert setting.guarantee == str(own)
-    assert "<= 0.05 with probability 80 % over the draw" in setting.guarantee
+    assert own.certified
+    assert (point.name, point.policy, point.max_quality_drop) == ("certified", own.policy, 0.05)
+    assert (point.guarantee, point.note) == (str(own), "")
+    assert "<= 0.05 with probability 80 % over the draw" in point.guarantee
     # About 0.3 N prompts, of which those of a session count as one.
     assert 0.15 * N < own.n < 0.3 * N
     assert "count as one" in own.note
+
+
+def test_the_certified_point_comes_first_on_the_menu_with_what_it_saves_in_cross_validation(fitted: Fitted) -> None:
+    first, *others = fitted.router.menu.points
+    assert first == fitted.router.default
+    assert [p.name for p in others] == ["0pt", "0.5pt", "1pt", "2pt", "5pt"]
+    assert first.expected is not None
+    assert first.expected.saving > 0
 
 
 def test_the_artifact_holds_a_table_of_limits(fitted: Fitted) -> None:
@@ -131,8 +149,7 @@ def test_a_promise_can_be_asked_for_with_each_query(fitted: Fitted) -> None:
     router, query = fitted.router, "What is the capital of Peru?"
     for g in router.metadata.guarantees:
         decision = router.route(query, max_loss=g.limit, delta=g.delta)
-        if g.knob is not None:
-            assert (decision.policy, decision.knob) == (g.policy, g.knob)
+        assert (decision.policy, decision.parameter) == (g.policy.kind, g.policy.parameter)
     with pytest.raises(InputError, match=r"no max_loss as strict as 0\.001.*router-ml fit --max-loss 0\.001"):
         router.route(query, max_loss=0.001)
     with pytest.raises(InputError, match=r"no max_violation as strict as 0\.3.*holds: none"):
@@ -156,7 +173,7 @@ def test_unseen_traffic_loses_less_than_the_limit_and_something_is_saved(fitted:
 
 
 def test_the_summary_tells_what_is_promised(fitted: Fitted) -> None:
-    assert "certified; guarantee: quality loss against the reference tier <= 0.05" in fitted.result.summary()
+    assert "certified: quality loss against the reference tier <= 0.05" in fitted.result.summary()
     json.dumps(fitted.result.to_dict())
 
 
@@ -184,21 +201,23 @@ def test_prompts_are_not_kept_unless_asked_for(artifact: Path) -> None:
 
 
 def test_where_nothing_is_certified_everything_goes_to_the_reference_tier(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
 ) -> None:
     simulate(150, random_state=0).write_parquet(tmp_path / "traffic.parquet")
-    with caplog.at_level(logging.WARNING):
-        result = workflow.fit(
-            [tmp_path / "traffic.parquet"],
-            tmp_path / "router.onnx",
-            ladder=sample_ladder(),
-            options=options(max_loss=0.001),
-            track=False,
-        )
+    result = workflow.fit(
+        [tmp_path / "traffic.parquet"],
+        tmp_path / "router.onnx",
+        ladder=sample_ladder(),
+        options=options(max_loss=0.001),
+        track=False,
+    )
     router = Router.load(result.path)
-    assert "Nothing certified: quality loss" in caplog.text
-    assert "46 prompts, of which those of one session, or nearly the same, count as one" in router.setting.guarantee
-    assert router.setting.policy == "reference"
+    assert result.warnings[0].startswith("CERTIFIES NOTHING USEFUL. Nothing useful is certified for a quality loss")
+    assert (router.default.name, router.default.policy, router.default.guarantee) == ("certified", Reference(), "")
+    assert "not certified on" in router.default.note
+    assert re.search(
+        r"4\d prompts, of which those of one session, or nearly the same, count as one", router.default.note
+    )
     decisions = router.route_batch(["Hello", "Prove it.", "Write a poem."])
     assert {(d.tier, d.reason) for d in decisions} <= {
         (router.metadata.reference, "reference"),
@@ -214,7 +233,7 @@ def test_the_share_of_answers_under_the_bar_can_be_promised_against_a_reference_
     trained = train(simulate(600, random_state=0), max_violation=0.4, reference="mini")
     own = next(g for g in trained.promises if (g.kind, g.delta) == ("violation", 0.05))
     assert (trained.reference, own.limit) == ("mini", 0.4)
-    assert (trained.settings[0].name, trained.settings[0].knob) == ("certified", own.knob)
+    assert (trained.default, trained.menu[0].name, trained.menu[0].policy) == ("certified", "certified", own.policy)
     assert own.mean_loss is not None
     assert own.mean_loss < 0.4
     assert {g.kind for g in trained.promises} == {"loss", "violation"}
@@ -223,7 +242,8 @@ def test_the_share_of_answers_under_the_bar_can_be_promised_against_a_reference_
 def test_without_being_asked_nothing_is_promised(artifact: Path) -> None:
     router = Router.load(artifact)
     assert router.metadata.guarantees == ()
-    assert router.setting.guarantee.startswith("none")
+    assert router.default.name == "1pt"
+    assert not any(point.guarantee for point in router.menu.points)
 
 
 # Logs with one answer a prompt
@@ -245,32 +265,36 @@ def test_logs_with_one_answer_a_prompt_say_what_their_promises_rest_on(
     assert all(g.note.startswith(note) for g in trained.promises)
     assert trained.evaluation is None
     own = next(g for g in trained.promises if (g.limit, g.delta) == (limit, 0.2))
-    assert own.knob is not None
-    assert (trained.settings[0].knob, trained.settings[0].guarantee) == (own.knob, str(own))
+    assert own.certified
+    assert (trained.menu[0].policy, trained.menu[0].guarantee) == (own.policy, str(own))
     # What was written is what is read.
     trained.save(tmp_path, run_id=None)
     again, _ = Trained.load(tmp_path)
-    assert (again.promises, again.reference, again.settings) == (
-        trained.promises,
-        trained.reference,
-        trained.settings,
-    )
+    for field in ("promises", "reference", "reference_cost_usd", "menu", "default", "advice"):
+        assert getattr(again, field) == getattr(trained, field)
 
 
+@dataclasses.dataclass(frozen=True)
 class Planted:
-    """A model that flatters the cheap tier and belittles the reference; the features' first column is what a prompt's outcomes depend on."""
+    """A model that is wrong by so much; the features' first column is what a prompt's outcomes depend on.
 
+    Mostly it flatters the cheap tier and belittles the reference.
+    """
+
+    wrong_by: tuple[float, float] = (0.15, -0.1)
     novelty = type("Never", (), {"threshold": np.inf})
 
     def predict(self, X: Inputs) -> Outputs:
         x = X.features[:, 0].astype(np.float64)
-        wrong = np.clip(chances(x) + np.array([0.15, -0.1]), 0, 1)
+        wrong = np.clip(chances(x) + self.wrong_by, 0, 1)
         return Outputs(wrong, wrong, np.full(wrong.shape, 100.0), np.ones(len(x)))
 
 
 LADDER = Ladder((Tier("cheap", "c", 0.1, 1.0), Tier("dear", "d", 1.0, 10.0)))
 TOKENS = InputTokens(np.zeros(2), np.full(2, 0.25))
-DEFAULT = Setting("default", "value", 1.0, None, None, None, None, "none")
+RULE = Rule(Reference(), LADDER.names, reference=1, reference_cost_usd=1e-3)
+FLATTERER = Planted()
+DEFAULT = OperatingPoint("1pt", Shortfall(0.0), 0.01)
 
 
 def chances(x: np.ndarray) -> np.ndarray:
@@ -293,7 +317,9 @@ def log_of(
         propensity = np.tile([shadow, 1.0], (n, 1))
         tried = rng.random((n, 2)) < propensity
     outcome = (rng.random((n, 2)) < chances(x)).astype(float)
-    cells = [np.where(tried, v, np.nan) for v in (outcome, np.full((n, 2), 1e-3), np.full((n, 2), 100.0), propensity)]
+    cells = [
+        np.where(tried, v, np.nan) for v in (outcome, np.tile([1e-4, 1e-3], (n, 1)), np.full((n, 2), 100.0), propensity)
+    ]
     empty = np.full(n, "", dtype=np.str_)
     ids = np.arange(n).astype(np.str_)
     observations = Observations(
@@ -313,34 +339,47 @@ def log_of(
     return observations, embedded
 
 
-def promised(observations: Observations, embedded: Embedded, asked: FitOptions, propensity: np.ndarray) -> Guarantee:
-    """What `promise` gives for the limit that is asked for, on these prompts."""
-    said = Planted().predict(embedded.inputs)
-    cost = LADDER.cost_usd(TOKENS.per_char * embedded.n_chars[:, None], said.output_tokens)
+def said_of(x: np.ndarray, model: Planted = FLATTERER) -> Expectations:
+    """What the planted model says of prompts with this first feature."""
+    said = model.predict(Inputs.of([x[:, None].astype(np.float32)], np.full(len(x), 400.0), []))
+    cost = LADDER.cost_usd(np.full((len(x), 2), 100.0), said.output_tokens)
+    return Expectations(said.p_meets, said.quality, cost, said.novelty)
+
+
+def promised(
+    observations: Observations,
+    embedded: Embedded,
+    asked: FitOptions,
+    propensity: np.ndarray,
+    default: OperatingPoint = DEFAULT,
+    model: Planted = FLATTERER,
+) -> Promised:
+    """What `promise` gives on these prompts."""
     folds = np.arange(len(observations)) % 5
     design = design_log(observations.quality, propensity, embedded.inputs.features, folds, random_state=0)
-    model = cast(FittedModel, Planted())
-    found = promise(model, embedded, observations, design, TOKENS, LADDER, 1, DEFAULT, said, cost, asked)
-    return next(g for g in found if (g.limit, g.delta) == (asked.max_loss, asked.delta))
+    held, training = HeldOut(observations, embedded, design), said_of(embedded.inputs.features[:, 0], model)
+    menu = Menu((default,), default.name, RULE.tiers[RULE.reference], RULE.tiers)
+    return promise(held, cast(FittedModel, model), TOKENS, LADDER, training, menu, RULE, asked)
 
 
-def true_loss(knob: float) -> float:
+def own_promise(found: Promised, asked: FitOptions) -> Guarantee:
+    return next(g for g in found.guarantees if (g.limit, g.delta) == (asked.max_loss, asked.delta))
+
+
+def true_loss(policy: Policy) -> float:
     x = (np.arange(20_000) + 0.5) / 20_000
-    n_chars = np.full(len(x), 400.0)
-    said = Planted().predict(Inputs.of([x[:, None].astype(np.float32)], n_chars, []))
-    cost = LADDER.cost_usd(TOKENS.per_char * n_chars[:, None], said.output_tokens)
-    picked = chances(x)[np.arange(len(x)), choose("value", knob, said.p_meets, said.quality, cost)]
+    picked = chances(x)[np.arange(len(x)), said_of(x).choices(dataclasses.replace(RULE, policy=policy))]
     return float((chances(x)[:, 1] - picked).mean())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shadow", [0.0, 0.5], ids=["one answer", "shadow traffic"])
 def test_with_wrong_predictions_and_known_propensities_promises_are_kept(shadow: float) -> None:
-    rng, losses = np.random.default_rng(0), []
+    rng, losses, asked = np.random.default_rng(0), [], options(max_loss=0.1, delta=0.1)
     for _ in range(40):
         observations, embedded = log_of(rng, 600, shadow=shadow)
-        knob = promised(observations, embedded, options(max_loss=0.1, delta=0.1), observations.propensity).knob
-        losses.append(np.nan if knob is None else true_loss(knob))
+        own = own_promise(promised(observations, embedded, asked, observations.propensity), asked)
+        losses.append(true_loss(own.policy) if own.certified else np.nan)
     assert np.mean(np.array(losses) > 0.1) <= 0.1 + 2 * np.sqrt(0.1 * 0.9 / 40)
     assert np.isnan(losses).mean() < 0.5
     assert np.nanmax(losses) > 0.04
@@ -382,13 +421,63 @@ def test_propensities_for_a_part_are_not_passed_over_in_silence(caplog: pytest.L
 
 def test_nothing_is_promised_of_tiers_that_nobody_tried_on_such_prompts() -> None:
     observations, embedded = log_of(np.random.default_rng(0), 1500, overlap=False)
-    # The reference was hardly ever tried on more than a quarter of the prompts, which the safest knob sends elsewhere.
+    # The reference was hardly ever tried on more than a quarter of the prompts, which the safest policy sends elsewhere.
     asked = options(max_loss=0.2)
     found = promised(observations, embedded, asked, np.full((1500, 2), np.nan))
-    assert (found.knob, found.rows_needed) == (None, np.inf)
-    assert "hardly ever tried, which counts as a loss of 1: cheap on" in str(found)
-    setting = certified_default([found], 1, DEFAULT, asked)
-    assert (setting.policy, setting.knob, setting.guarantee) == ("reference", 1.0, str(found))
+    own = own_promise(found, asked)
+    assert (own.policy, own.certified, own.rows_needed) == (Reference(), False, np.inf)
+    assert "hardly ever tried, which counts as a loss of 1: cheap on" in str(own)
+    assert certified_point(found, asked) == OperatingPoint("certified", Reference(), 0.2, note=str(own))
+
+
+# Advice
+
+
+def advice(asked: FitOptions, *, default: Policy, n: int, model: Planted = FLATTERER) -> str:
+    """On prompts that both tiers answered."""
+    observations, embedded = log_of(np.random.default_rng(0), n, shadow=1.0)
+    point = OperatingPoint("1pt", default, 0.01)
+    return promised(observations, embedded, asked, observations.propensity, point, model).advice
+
+
+def test_no_advice_is_given_where_something_useful_is_certified() -> None:
+    assert advice(options(max_loss=0.1), default=Shortfall(0.0), n=1500) == ""
+
+
+def test_advice_names_what_was_asked_and_the_least_that_is_certified_usefully() -> None:
+    # The model flatters the cheap tier: any policy of the grid loses 0.05 or more, about half of the prompts go to the cheap tier.
+    said = advice(options(max_loss=0.02), default=Shortfall(0.0), n=1500)
+    assert said.startswith(
+        "Nothing useful is certified for a quality loss of at most 0.02 (delta 0.05): on 1,500 prompts"
+    )
+    assert re.search(r"The least that is certified usefully now: 0\.1, saving (3|4)\d %\.", said)
+
+
+def test_advice_does_not_name_what_is_not_certified_either() -> None:
+    assert "certified usefully" not in advice(options(max_loss=0.02), default=Shortfall(0.0), n=60)
+
+
+def test_advice_says_how_many_prompts_would_certify_the_default() -> None:
+    # By a model that belittles the cheap tier a sixth of the prompts, the easiest, go there: 0.01 is lost, 0.02 a matter of prompts.
+    said = advice(options(max_loss=0.02), default=Shortfall(0.3), n=150, model=Planted((-0.1, 0.1)))
+    found = re.search(
+        r"the 1pt operating point loses -?\d\.\d points on them\) about ([\d,]+) prompts to certify on", said
+    )
+    assert found is not None
+    assert 150 < int(found[1].replace(",", "")) < 5000
+
+
+def test_advice_says_that_no_number_of_prompts_would_certify_a_default_that_loses_more() -> None:
+    said = advice(options(max_loss=0.02), default=Single("cheap"), n=600)
+    found = re.search(r"No number of prompts like these would certify it for 0\.02: .* loses (\S+) points", said)
+    assert found is not None
+    assert float(found[1]) == pytest.approx(30, abs=5)  # what the cheap tier loses on average
+
+
+def test_advice_on_a_share_under_the_bar_speaks_of_it() -> None:
+    said = advice(options(max_violation=0.01), default=Shortfall(0.0), n=600)
+    assert "share of answers under the bar of at most 0.01 (delta 0.05)" in said
+    assert "operating point" not in said
 
 
 # Options
@@ -421,8 +510,8 @@ def test_a_log_without_overlap_promises_nothing_though_its_propensities_are_logg
         [tmp_path / "log.parquet"], tmp_path / "r.onnx", ladder=ladder, options=options(max_loss=0.1), track=False
     )
 
-    assert result.settings[0].policy == "reference"
-    assert all("hardly ever tried" in p.note for p in result.promises if p.knob is None and p.limit == 0.1)
+    assert result.menu.points[0].policy == Reference()
+    assert all("hardly ever tried" in p.note for p in result.promises if not p.certified and p.limit == 0.1)
 
 
 def test_violations_of_a_relative_bar_cannot_be_promised_from_a_log_with_one_tier_a_prompt(tmp_path: Path) -> None:

@@ -2,10 +2,10 @@
  * The inference core in JavaScript: reads the artifact that `router-ml fit` writes, and decides as `router_ml.core` does.
  *
  *     const router = await Router.load("router.onnx");
- *     const decision = await router.route("What is 2+2?"); // { tier, model, p_meets, quality, cost_usd, policy, knob, reason, novelty }
+ *     const decision = await router.route("What is 2+2?"); // { tier, model, p_meets, quality, cost_usd, policy, parameter, reason, novelty }
  *
  * It mirrors, under the same names, `core/artifact.py` (the format), `core/text.py` (the text that is embedded),
- * `core/features.py` (what the graph is given of it) and `core/deciding.py` (the decision); where one of them changes, this file has to follow. Of the core's options it takes those that
+ * `core/features.py` (what the graph is given of it), `core/policy.py` and `core/deciding.py` (the decision); where one of them changes, this file has to follow. Of the core's options it takes those that
  * `route` names here; promises and other limits are the Python core's.
  */
 
@@ -15,7 +15,7 @@ import { readFile } from "node:fs/promises";
 import { Tokenizer } from "@huggingface/tokenizers";
 import { InferenceSession, Tensor } from "onnxruntime-node";
 
-const SCHEMA_VERSION = "4";
+const SCHEMA_VERSION = "5";
 const RENDER_VERSION = "5";
 const HEAD_CHARS = 2304;
 const TAIL_CHARS = 768;
@@ -26,6 +26,9 @@ const INPUTS = ["feature_ids", "feature_weights"];
 const N_PAIRS = 65521;
 const PAIR_MULTIPLIER = 1_000_003; // times a token id it is well below 2^53
 const PAIR_START = 32768;
+
+/** The parameter of each kind of policy; null: it has none. */
+const PARAMETERS = { shortfall: "epsilon", threshold: "p_meets", utility: "quality_per_usd", reference: null, single: null };
 
 /** What Python's `str.split` splits at; JavaScript's `\s` lacks some of it, and has U+FEFF besides. */
 const WHITE_SPACE = /[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+/u;
@@ -73,17 +76,20 @@ export class Router {
    *
    * @param {string | object[]} query A prompt, or messages in the form of OpenAI's chat completions.
    * @param {object} [options]
-   * @param {"bar" | "value" | "reference"} [options.policy] The one whose knob is given, else the artifact's default.
-   * @param {number} [options.threshold] For "bar", in [0, 1]; the artifact's where not given.
-   * @param {number} [options.lam] For "value", >= 0: the quality that one US dollar is worth; the artifact's where not given.
+   * @param {string} [options.at] Name of an operating point of the artifact's menu, such as "2pt"; its default otherwise.
+   * @param {object} [options.policy] A policy as the metadata hold it, such as {kind: "shortfall", epsilon: 0.1} or {kind: "reference"}.
+   * @param {number} [options.threshold] Short for {kind: "threshold", p_meets: threshold}, in [0, 1].
+   * @param {number} [options.lam] Short for {kind: "utility", quality_per_usd: lam}, >= 0.
    * @param {string[]} [options.allowed] Names of the tiers that may be chosen.
    * @param {boolean} [options.ignore_novelty] Decide by the policy on queries unlike the training traffic, too.
    * @returns {Promise<{tier: string, model: string, p_meets: number, quality: number, cost_usd: number,
-   *   policy: string, knob: number, reason: string, novelty: number}>}
+   *   policy: string, parameter: number, reason: string, novelty: number}>}
    * @throws {QueryError | InputError}
    */
-  async route(query, { policy, threshold, lam, allowed, ignore_novelty = false } = {}) {
-    const [chosenPolicy, knob] = this.#knob(policy, threshold, lam);
+  async route(query, { at, policy, threshold, lam, allowed, ignore_novelty = false } = {}) {
+    const chosen = this.#policy({ at, policy, threshold, lam });
+    const parameter = chosen[PARAMETERS[chosen.kind]] ?? 0;
+    const price = chosen.kind === "shortfall" ? parameter / this.metadata.reference_cost_usd : parameter;
     const may = this.#allowed(allowed);
     const { p_meets, quality, cost_usd, input_tokens, novelty } = await this.predict(query);
     const needs = requirements(query);
@@ -95,25 +101,33 @@ export class Router {
       throw new QueryError(`No tier may take this query of about ${Math.round(input_tokens[0])} tokens${asked}. Shorten it, or allow another.`);
     }
     const novel = !ignore_novelty && novelty > (this.metadata.novelty_threshold ?? Infinity);
-    const reference = this.ladder.findIndex((t) => t.name === this.metadata.reference);
+    const indexOf = (name) => this.ladder.findIndex((t) => t.name === name);
+    const reference = indexOf(this.metadata.reference);
+    const single = novel || chosen.kind === "reference" ? reference : chosen.kind === "single" ? indexOf(chosen.tier) : null;
     let tier;
-    if (novel || chosenPolicy === "reference") {
-      tier = tiers.includes(reference) ? reference : largest(tiers, (t) => quality[t]);
-    } else if (chosenPolicy === "bar") {
-      tier = tiers.find((t) => p_meets[t] >= knob) ?? largest(tiers, (t) => p_meets[t]);
+    if (single !== null) {
+      tier = tiers.includes(single) ? single : largest(tiers, (t) => quality[t]);
+    } else if (chosen.kind === "threshold") {
+      tier = tiers.find((t) => p_meets[t] >= parameter) ?? largest(tiers, (t) => p_meets[t]);
     } else {
-      tier = largest(tiers, (t) => quality[t] - knob * cost_usd[t]);
+      tier = largest(tiers, (t) => quality[t] - price * cost_usd[t]);
     }
-    const reasons = { value: "best_value", reference: "reference", bar: p_meets[tier] >= knob ? "meets_bar" : "none_meets_bar" };
+    const reasons = {
+      shortfall: "will_do",
+      utility: "best_utility",
+      reference: "reference",
+      single: "single",
+      threshold: p_meets[tier] >= parameter ? "meets_bar" : "none_meets_bar",
+    };
     return {
       tier: this.ladder[tier].name,
       model: this.ladder[tier].model,
       p_meets: p_meets[tier],
       quality: quality[tier],
       cost_usd: cost_usd[tier],
-      policy: chosenPolicy,
-      knob,
-      reason: tiers.length === 1 ? "only_tier" : novel ? "novel" : reasons[chosenPolicy],
+      policy: chosen.kind,
+      parameter,
+      reason: tiers.length === 1 ? "only_tier" : novel ? "novel" : reasons[chosen.kind],
       novelty,
     };
   }
@@ -149,22 +163,31 @@ export class Router {
     };
   }
 
-  #knob(policy, threshold, lam) {
-    const settings = this.metadata.settings;
-    if (policy === undefined) {
-      if (threshold === undefined && lam === undefined) return [settings[0].policy, settings[0].knob];
-      policy = lam === undefined ? "bar" : "value";
+  #policy(options) {
+    const given = Object.entries(options).filter(([, value]) => value !== undefined);
+    if (given.length > 1) {
+      const names = given.map(([name]) => `'${name}'`).join(" and ");
+      throw new InputError(`${names} are given together; each stands for a policy, so give one of them.`);
     }
-    if (policy === "reference") return [policy, this.ladder.findIndex((t) => t.name === this.metadata.reference)];
-    const ranges = { bar: ["threshold", threshold, lam, 1], value: ["lam", lam, threshold, Number.MAX_VALUE] };
-    if (!Object.hasOwn(ranges, policy)) throw new InputError(`The policy is ${policy}; choose 'bar', 'value' or 'reference'.`);
-    const [name, given, other, most] = ranges[policy];
-    if (other !== undefined) throw new InputError(`With policy '${policy}' give '${name}', and not the other policy's knob.`);
-    const knob = given ?? settings.find((s) => s.policy === policy)?.knob;
-    if (typeof knob !== "number" || !(knob >= 0 && knob <= most)) {
-      throw new InputError(`'${name}' is ${knob}; it needs to be a number in [0, ${policy === "bar" ? "1]" : "infinity)"}.`);
+    const [name, value] = given[0] ?? ["at", this.metadata.default];
+    if (name === "at") {
+      const point = this.metadata.points.find((p) => p.name === value);
+      if (point) return point.policy;
+      const names = this.metadata.points.map((p) => p.name).join(", ");
+      throw new InputError(`The artifact has no operating point '${value}'; its menu holds: ${names}.`);
     }
-    return [policy, knob];
+    const policy =
+      name === "threshold" ? { kind: "threshold", p_meets: value } : name === "lam" ? { kind: "utility", quality_per_usd: value } : value === "reference" ? { kind: value } : value;
+    if (!Object.hasOwn(PARAMETERS, policy?.kind)) {
+      throw new InputError(`The policy is ${JSON.stringify(policy)}; its kind needs to be one of ${Object.keys(PARAMETERS).join(", ")}.`);
+    }
+    const parameter = policy[PARAMETERS[policy.kind]] ?? (PARAMETERS[policy.kind] ? NaN : 0);
+    const most = policy.kind === "threshold" ? 1 : Number.MAX_VALUE;
+    if (typeof parameter !== "number" || !(parameter >= 0 && parameter <= most)) {
+      throw new InputError(`'${name}' is ${value}; it needs to be a number in [0, ${most === 1 ? "1]" : "infinity)"}.`);
+    }
+    if (policy.kind === "single") this.#allowed([policy.tier]);
+    return policy;
   }
 
   #allowed(names) {

@@ -43,6 +43,7 @@ from router_ml.files import replacing
     "--resamples", default=1000, show_default=True, type=click.IntRange(min=10), help="Resamples of the bootstrap."
 )
 @decision_options
+@click.option("--verbose", is_flag=True, help="Print all tables, not the menu alone.")
 @MAX_REJECTS
 @SEED
 @JSON
@@ -53,6 +54,7 @@ def evaluate(
     max_weight: float | None,
     report: Path | None,
     resamples: int,
+    verbose: bool,
     max_rejects: float,
     seed: int,
     as_json: bool,
@@ -64,14 +66,14 @@ def evaluate(
     router-ml evaluate router.onnx held-out.parquet --report report.html
     router-ml evaluate router.onnx logs/*.parquet --off-policy --threshold 0.7
 
-    The options of a decision (--policy to --ignore-novelty) are for --off-policy, and say which setting to judge; without it, all are.
+    The options of a decision (--at to --ignore-novelty) are for --off-policy, and say which policy to judge; without it, all are.
     Where the log can't answer for the router, exit code 1, but what it tells of single tiers is printed.
     """
     options = given(options)
     if options and not off_policy:
         raise click.UsageError(
-            "The options of a decision (--policy, --threshold, --lam, --max-loss, ...) are for --off-policy; traffic that every tier "
-            "answered tells of all settings. Leave them out."
+            "The options of a decision (--at, --threshold, --lam, --max-loss, ...) are for --off-policy; traffic that every tier "
+            "answered tells of the whole menu. Leave them out."
         )
     if off_policy and report is not None:
         raise click.UsageError("--report is for traffic that every tier answered; leave it out with --off-policy.")
@@ -104,7 +106,7 @@ def evaluate(
     if as_json:
         click.echo(json.dumps(evaluation.to_dict()))
         return
-    click.echo(text_report(evaluation))
+    click.echo(text_report(evaluation, verbose=verbose))
     for promise in router.metadata.guarantees:
         if promise.slice is None:
             click.echo(f"Certified when it was fitted: {promise}")

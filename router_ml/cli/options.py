@@ -108,15 +108,18 @@ def decision_options(command: Callable[..., None]) -> Callable[..., None]:
     """What may be asked of a decision, as options of a command."""
     options = (
         click.option(
-            "--policy", type=click.Choice(["bar", "value", "reference"]), help="Without it, the artifact's default."
+            "--at", help="Use this operating point of the artifact's menu, such as 2pt; its default otherwise."
         ),
+        click.option("--policy", type=click.Choice(["reference"]), help="Always use the reference tier."),
         click.option(
-            "--threshold", type=click.FloatRange(0, 1), help="For the policy bar; without it, the artifact's own."
+            "--threshold",
+            type=click.FloatRange(0, 1),
+            help="Use the cheapest tier whose p_meets reaches this probability.",
         ),
         click.option(
             "--lam",
             type=click.FloatRange(min=0),
-            help="For the policy value: the quality that one US dollar is worth; without it, the artifact's own.",
+            help="Weigh quality against cost: the quality that one US dollar is worth.",
         ),
         click.option("--max-loss", type=_LIMIT, help="A promise of the artifact: quality below the reference tier's."),
         click.option("--max-violation", type=_LIMIT, help="A promise of the artifact: share of answers under the bar."),

@@ -88,7 +88,8 @@ def inspect(artifact: Path, as_json: bool) -> None:
     \b
     router-ml inspect router.onnx --json
     """
-    from router_ml.core.artifact import Setting, read_artifact
+    from router_ml.core.align import align
+    from router_ml.core.artifact import read_artifact
 
     content = read_artifact(artifact)
     metadata = json.loads(content.metadata.to_json())
@@ -97,6 +98,14 @@ def inspect(artifact: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(metadata))
         return
+    menu = content.metadata.menu
+    click.echo(menu.headline)
+    click.echo("")
+    for line in align([menu.columns, *menu.rows], left=(0, 6, 7)):
+        click.echo(line)
+    for note in (*menu.notes, f"Default: {content.metadata.point()}."):
+        click.echo(note)
+    click.echo("")
     size = artifact.stat().st_size / 1e6
     click.echo(
         f"{artifact}: {size:.1f} MB, encoder {metadata['encoder']['name']}, learner {metadata['learner']['name']}"
@@ -108,12 +117,8 @@ def inspect(artifact: Path, as_json: bool) -> None:
             f"per million tokens ({tier['price_source']})"
         )
     click.echo(f"reference tier: {metadata['reference']}")
-    for setting in metadata["settings"]:
-        click.echo(str(Setting(**setting)))
     for guarantee in content.metadata.guarantees:
-        click.echo(
-            f"certified, knob {guarantee.knob:.4g}: {guarantee}" if guarantee.knob is not None else str(guarantee)
-        )
+        click.echo(f"certified: {guarantee}" if guarantee.certified else str(guarantee))
     novelty = metadata["novelty_threshold"]
     click.echo("novelty: ignored" if novelty is None else f"novelty: above {novelty:.3g} to the reference tier")
     click.echo(f"acceptance of answers: {'learned' if content.acceptance else 'not learned (fit --cascade)'}")
@@ -135,7 +140,7 @@ def _readable(facts: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _decision(decision: Decision) -> dict[str, Any]:
-    return {**decision._asdict(), "explanation": decision.explanation}
+    return decision._asdict()
 
 
 def _both(asked: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -164,11 +164,11 @@ def embed(
 @ENCODER
 @CACHE
 @click.option(
-    "--quality-target",
-    default=1.0,
+    "--max-quality-drop",
+    default=0.01,
     show_default=True,
-    type=click.FloatRange(0, 1, min_open=True),
-    help="The default setting keeps this share of the best single tier's quality.",
+    type=click.FloatRange(0, 1, max_open=True),
+    help="Let the default lose at most this much expected quality against the reference tier (0.01: one point).",
 )
 @click.option(
     "--max-loss",
@@ -207,6 +207,7 @@ def embed(
     help="Learn from the logged responses, too, when to accept an answer and when to ask another tier.",
 )
 @click.option("--no-track", is_flag=True, help="Don't log the run to MLflow.")
+@click.option("--verbose", is_flag=True, help="Print all tables of the cross-validation, not the menu alone.")
 @MAX_REJECTS
 @SEED
 @JSON
@@ -222,7 +223,7 @@ def fit(
     learner: str,
     encoder: str,
     cache: Path | None,
-    quality_target: float,
+    max_quality_drop: float,
     max_loss: float | None,
     max_violation: float | None,
     delta: float,
@@ -232,13 +233,14 @@ def fit(
     no_structure: bool,
     cascade: bool,
     no_track: bool,
+    verbose: bool,
     max_rejects: float,
     seed: int,
     as_json: bool,
 ) -> None:
     """Fit a router on TRAFFIC: label, embed, learn, calibrate, export and track, in one call.
 
-    With --max-loss or --max-violation the default setting is certified on prompts held out, and the artifact holds a table of such
+    With --max-loss or --max-violation the default is certified on prompts held out, and the artifact holds a table of such
     promises, for requests to choose from.
 
     \b
@@ -257,7 +259,7 @@ def fit(
                 bar=dataclasses.replace(parse_bar(bar, reference), margin=bar_margin),
                 learner=learner,
                 encoder=encoder,
-                quality_target=quality_target,
+                max_quality_drop=max_quality_drop,
                 reference=reference,
                 max_loss=max_loss,
                 max_violation=max_violation,
@@ -279,7 +281,9 @@ def fit(
         return
     if result.evaluation is not None:
         click.echo("Cross-validated on the traffic given:\n")
-        click.echo(text_report(result.evaluation))
+        click.echo(text_report(result.evaluation, verbose=verbose))
+    else:
+        click.echo(result.menu.headline)
     click.echo(result.summary())
 
 

@@ -72,9 +72,9 @@ class Acceptance(NamedTuple):
     next_tier : str or None
         Where it isn't accepted, the tier to ask next.
     policy : str
-        ``"bar"`` or ``"value"``.
-    knob : float
-        The threshold, or `lam`, that was used.
+        The policy's `kind` (`router_ml.core.policy`).
+    parameter : float
+        Its parameter.
     """
 
     p: float
@@ -83,7 +83,7 @@ class Acceptance(NamedTuple):
     best_tier: str
     next_tier: str | None
     policy: str
-    knob: float
+    parameter: float
 
 
 class AcceptanceGraph:

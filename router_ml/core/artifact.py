@@ -16,8 +16,8 @@ filled up), and ``log_n_chars`` [n, 1] float32 (the natural logarithm of 1 + the
 Where there are several encoders, it takes in addition what each of `Metadata.side_encoders` names: ``input_ids_2`` and
 ``attention_mask_2``, or ``token_weights_2`` [n, 1, L] float32 (one over the number of tokens), by that encoder's own tokenizer.
 
-To change the format: raise `SCHEMA_VERSION`, say in CHANGELOG.md what changed, and leave reading the older one to the
-older release: an artifact is cheap to export again, and a router that misreads one is not.
+To change the format: raise `SCHEMA_VERSION`, say in CHANGELOG.md what changed, and keep a reader for the older one that rewrites its
+metadata (:func:`_from_schema_4`). The parts of the file beside the metadata are those of schema 4.
 """
 
 from __future__ import annotations
@@ -25,13 +25,16 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from router_ml.core.decision import Policy
+from router_ml.core.checks import is_finite
 from router_ml.core.guarantee import Guarantee
+from router_ml.core.menu import Menu, OperatingPoint, find_point
+from router_ml.core.policy import Policy, Rule
 from router_ml.core.text import RENDER_VERSION
 from router_ml.errors import ArtifactError
 from router_ml.ladder import Ladder
@@ -47,14 +50,15 @@ __all__ = [
     "TOKENIZER_KEY",
     "Artifact",
     "Metadata",
-    "Setting",
     "SideEncoder",
     "check_reads_tokens",
     "content_digest",
     "read_artifact",
 ]
 
-SCHEMA_VERSION = "4"
+SCHEMA_VERSION = "5"
+READABLE = ("4", SCHEMA_VERSION)
+"""Schema versions that this release reads."""
 SCHEMA_KEY = "router_ml.schema"
 METADATA_KEY = "router_ml.metadata"
 TOKENIZER_KEY = "router_ml.tokenizer"
@@ -71,44 +75,6 @@ _GRAPH = 7
 _METADATA_PROPS = 14
 _KEY = 1
 _VALUE = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """A policy with its knob, and what is known of it.
-
-    Parameters
-    ----------
-    name : str
-        What it is called.
-    policy : {"bar", "value", "reference"}
-    knob : float
-        The threshold, or `lam`, or the reference tier's index.
-    quality, cost_usd : float or None
-        Mean quality and mean cost of a call at this setting, on the prompts that it was chosen on.
-    best_single_quality, best_single_cost_usd : float or None
-        The same for the best single tier there.
-    guarantee : str
-        What it promises, in a sentence.
-    """
-
-    name: str
-    policy: Policy
-    knob: float
-    quality: float | None
-    cost_usd: float | None
-    best_single_quality: float | None
-    best_single_cost_usd: float | None
-    guarantee: str
-
-    def __str__(self) -> str:
-        """The knob with its name."""
-        knobs = {
-            "bar": f", threshold {self.knob:.3f}",
-            "value": f", lam {self.knob:.4g} (quality per USD)",
-            "reference": "",
-        }
-        return f"policy {self.policy!r}{knobs[self.policy]}: {self.name}; guarantee: {self.guarantee}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +110,12 @@ class Metadata:
         The bar that the labels were made with: ``{"kind", "value", "reference"}``.
     reference : str
         Name of the reference tier: what a promise is measured against, and where queries unlike the training traffic go.
-    settings : tuple of Setting
-        The first is the default.
+    reference_cost_usd : float
+        Mean cost of a call to it in USD on the training traffic, > 0: the unit of `router_ml.core.policy.Shortfall`.
+    points : tuple of OperatingPoint
+        The menu; see `router_ml.core.menu`.
+    default : str
+        Name of the operating point that is used where a request names none.
     guarantees : tuple of Guarantee
         What was certified, and what could not be.
     novelty_threshold : float or None
@@ -173,7 +143,9 @@ class Metadata:
     ladder: Ladder
     bar: dict[str, Any]
     reference: str
-    settings: tuple[Setting, ...]
+    reference_cost_usd: float
+    points: tuple[OperatingPoint, ...]
+    default: str
     guarantees: tuple[Guarantee, ...]
     novelty_threshold: float | None
     input_tokens_per_char: tuple[float, ...]
@@ -192,35 +164,111 @@ class Metadata:
         """Serialise; the inverse of :meth:`from_json`."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         values["ladder"] = self.ladder.to_dicts()
-        values["settings"] = [dataclasses.asdict(s) for s in self.settings]
+        values["points"] = [p.to_dict() for p in self.points]
         values["guarantees"] = [g.to_dict() for g in self.guarantees]
         values["side_encoders"] = [dataclasses.asdict(e) for e in self.side_encoders]
         return json.dumps(values, sort_keys=True, ensure_ascii=False, allow_nan=False)
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
-        """Parse; raises ArtifactError where a key is missing, unknown or of the wrong shape."""
+    def from_json(cls, text: str, *, schema: str = SCHEMA_VERSION) -> Self:
+        """Parse the metadata of a schema version; raises ArtifactError where a key is missing, unknown or of the wrong shape."""
         try:
             values = json.loads(text)
+            if schema == "4":
+                values = _from_schema_4(values)
             values["ladder"] = Ladder.from_dicts(values["ladder"])
-            values["settings"] = tuple(Setting(**s) for s in values["settings"])
+            values["points"] = tuple(map(OperatingPoint.from_dict, values["points"]))
             values["guarantees"] = tuple(map(Guarantee.from_dict, values["guarantees"]))
             sides = values.get("side_encoders", [])
             values["side_encoders"] = tuple(SideEncoder(**s | {"inputs": tuple(s["inputs"])}) for s in sides)
             for name in ("input_tokens_per_char", "input_tokens_base", "inputs"):
                 values[name] = tuple(values[name])
             metadata = cls(**values)
-        except (ValueError, KeyError, TypeError, RecursionError) as exc:  # LadderError is a ValueError
+            consistent = metadata._is_consistent()
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            IndexError,
+            RecursionError,
+        ) as exc:  # LadderError is a ValueError
             raise ArtifactError(f"The artifact's metadata can't be read ({exc}); export it again.") from exc
-        n_tiers = len(metadata.ladder)
-        if (
-            not metadata.settings
-            or len(metadata.input_tokens_base) != n_tiers
-            or len(metadata.input_tokens_per_char) != n_tiers
-            or metadata.reference not in metadata.ladder.names
-        ):
+        if not consistent:
             raise ArtifactError("The artifact's metadata contradict one another; export it again.")
         return metadata
+
+    def _is_consistent(self) -> bool:
+        """Whether tiers, points and lengths fit together; raises InputError for a policy of a tier that isn't there."""
+        names = [p.name for p in self.points]
+        for policy in (*(p.policy for p in self.points), *(g.policy for g in self.guarantees)):
+            self.rule(policy)
+        n_tiers = len(self.ladder)
+        return (
+            self.default in names
+            and len(set(names)) == len(names)
+            and is_finite(self.reference_cost_usd)
+            and self.reference_cost_usd > 0
+            and len(self.input_tokens_base) == n_tiers
+            and len(self.input_tokens_per_char) == n_tiers
+            and self.reference in self.ladder.names
+        )
+
+    @property
+    def menu(self) -> Menu:
+        """The operating points, ready to be shown."""
+        return Menu(self.points, self.default, self.reference, self.ladder.names)
+
+    def point(self, name: str | None = None) -> OperatingPoint:
+        """Return the operating point of that name, the default's without one; raises InputError where there is none."""
+        return find_point(self.points, self.default if name is None else name)
+
+    def rule(self, policy: Policy | None = None, *, ignore_novelty: bool = False) -> Rule:
+        """Return the rule of a policy, the default operating point's without one; raises InputError for an unknown tier."""
+        ignored = ignore_novelty or self.novelty_threshold is None
+        return Rule(
+            self.point().policy if policy is None else policy,
+            self.ladder.names,
+            self.ladder.index(self.reference),
+            self.reference_cost_usd,
+            math.inf if ignored or self.novelty_threshold is None else self.novelty_threshold,
+        )
+
+
+def _from_schema_4(values: dict[str, Any]) -> dict[str, Any]:
+    """Rewrite metadata of schema 4: a policy was a name and a number there, and the menu was `settings`, the default first."""
+    kinds = {"bar": "threshold", "value": "utility"}
+
+    def policy(name: str, knob: float) -> dict[str, Any]:
+        field = {"bar": "p_meets", "value": "quality_per_usd"}
+        return {"kind": kinds.get(name, name)} | ({field[name]: knob} if name in field else {})
+
+    def point(setting: Mapping[str, Any], *, first: bool) -> dict[str, Any]:
+        said = str(setting["guarantee"])
+        certified = not said.startswith("none") and ": not certified on " not in said
+        known = policy(setting["policy"], setting["knob"])
+        return {
+            "name": "default" if first else f"{setting['name']} ({known['kind']})",
+            "policy": known,
+            "max_quality_drop": None,
+            "expected": None,
+            "guarantee": said if certified else "",
+            "note": "" if certified or said.startswith("none") else said,
+        }
+
+    settings = values.pop("settings")
+    points = [point(setting, first=not k) for k, setting in enumerate(settings)]
+    guarantees = [
+        {k: v for k, v in g.items() if k != "knob"}
+        | {
+            "certified": g["knob"] is not None,
+            "policy": policy("reference" if g["knob"] is None else g["policy"], g["knob"]),
+        }
+        for g in values["guarantees"]
+    ]
+    # Of use to `Shortfall` alone, which schema 4 doesn't know.
+    cost = settings[0]["best_single_cost_usd"] or 1.0
+    return values | {"points": points, "default": "default", "guarantees": guarantees, "reference_cost_usd": cost}
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,9 +345,9 @@ def _verify(model: bytes) -> Artifact:
         raise ArtifactError(
             "This isn't a router-ml artifact (an ONNX file without our metadata). Make one with 'router-ml fit'."
         )
-    if schema != SCHEMA_VERSION:
+    if schema not in READABLE:
         raise ArtifactError(
-            f"The artifact has schema version {schema!r}; this release reads {SCHEMA_VERSION!r}. Export it again with this "
+            f"The artifact has schema version {schema!r}; this release reads {' and '.join(READABLE)}. Export it again with this "
             f"release ('router-ml fit'), or install the release that wrote it{_writer(properties)}."
         )
     if not {METADATA_KEY, TOKENIZER_KEY, DIGEST_KEY} <= properties.keys():
@@ -310,7 +358,7 @@ def _verify(model: bytes) -> Artifact:
         raise ArtifactError(
             "The artifact's content doesn't have the hash that it states: it is damaged. Copy it again."
         )
-    metadata = Metadata.from_json(properties[METADATA_KEY])
+    metadata = Metadata.from_json(properties[METADATA_KEY], schema=schema)
     if metadata.render_version != RENDER_VERSION:
         raise ArtifactError(
             f"The artifact was trained on text rendering {metadata.render_version!r}; this release renders "

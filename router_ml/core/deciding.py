@@ -10,13 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router_ml.core.artifact import Metadata
-from router_ml.core.decision import Decision, Policy, Prediction
+from router_ml.core.decision import Decision, Estimates, Prediction
 from router_ml.core.limits import Limits
-from router_ml.core.policy import choose, choose_reference
+from router_ml.core.policy import Rule, Threshold
 from router_ml.core.request import Request
 from router_ml.errors import QueryError
 
 __all__ = ["Decider", "Predicted"]
+
+_REASONS = {"shortfall": "will_do", "utility": "best_utility", "reference": "reference", "single": "single"}
+"""Of policies that give one reason, by their kind."""
 
 
 class Predicted(NamedTuple):
@@ -42,7 +45,6 @@ class Decider:
         usd = (per_call + self._base * per_input, self._per_char * per_input, per_output)
         self._usd: list[tuple[float, float, float]] = list(zip(*(u.tolist() for u in usd), strict=True))
         self._names = [(tier.name, tier.model) for tier in ladder]
-        self.reference = ladder.index(metadata.reference)
 
     def prediction(
         self, outputs: Sequence[NDArray[np.float32]], n_chars: Sequence[int], least_tokens: Sequence[float] = ()
@@ -56,32 +58,42 @@ class Decider:
         return Prediction(p_meets, quality, output_tokens, cost_usd, novelty, input_tokens)
 
     def decide_row(self, row: list[float], n_chars: int, request: Request) -> Decision:
-        """What :meth:`decide` answers for one query that each tier may take, from :meth:`Inference.run_row`, without arrays."""
-        policy, knob, n_tiers = request.policy, request.knob, len(self._usd)
+        """Fast path of :meth:`decide` for one query without hard limits: plain floats from :meth:`Inference.run_row`, no arrays."""
+        rule, n_tiers = request.rule, len(self._usd)
+        policy = rule.policy
         p_meets, quality, tokens = row[:n_tiers], row[n_tiers : 2 * n_tiers], row[2 * n_tiers : 3 * n_tiers]
         novelty = row[-1]
-        tier, reason = 0, "best_value"
-        if novelty > request.novelty:
-            tier, reason = self.reference, "novel"
-        elif policy == "value":
-            best = -math.inf
-            for t, (fixed, per_char, per_output) in enumerate(self._usd):
-                value = quality[t] - knob * (fixed + per_char * n_chars + per_output * tokens[t])
-                if value > best:
-                    tier, best = t, value
-        elif policy == "bar":
-            reason = "meets_bar"
-            while p_meets[tier] < knob:
-                tier += 1
-                if tier == len(p_meets):
-                    tier, reason = p_meets.index(max(p_meets)), "none_meets_bar"
-                    break
+        cost_usd = [
+            fixed + per_char * n_chars + per_output * t
+            for (fixed, per_char, per_output), t in zip(self._usd, tokens, strict=True)
+        ]
+        if novelty > rule.novelty_threshold:
+            tier, reason = rule.reference, "novel"
+        elif (price := rule.quality_per_usd) is not None:
+            tier, best, reason = 0, -math.inf, _REASONS[policy.kind]
+            for t, cost in enumerate(cost_usd):
+                utility = quality[t] - price * cost
+                if utility > best:
+                    tier, best = t, utility
+        elif isinstance(policy, Threshold):
+            reaching = (t for t, p in enumerate(p_meets) if p >= policy.p_meets)
+            found = next(reaching, None)
+            tier, reason = (p_meets.index(max(p_meets)), "none_meets_bar") if found is None else (found, "meets_bar")
         else:
-            tier, reason = self.reference, "reference"
-        fixed, per_char, per_output = self._usd[tier]
-        cost_usd = fixed + per_char * n_chars + per_output * tokens[tier]
+            tier, reason = rule.single or 0, policy.kind
         name, model = self._names[tier]
-        return Decision(name, model, p_meets[tier], quality[tier], cost_usd, policy, knob, reason, novelty)
+        fields = (
+            name,
+            model,
+            p_meets[tier],
+            quality[tier],
+            cost_usd[tier],
+            policy.kind,
+            policy.parameter,
+            reason,
+            novelty,
+        )
+        return Decision.of(fields, Estimates(rule, p_meets, quality, cost_usd, None))
 
     def decide(self, part: Predicted, request: Request) -> list[Decision]:
         """Decisions for queries; raises QueryError where no tier may take one."""
@@ -103,38 +115,36 @@ class Decider:
             n_before += len(may)
 
     def _decisions(self, said: Prediction, may: NDArray[np.bool_], request: Request) -> list[Decision]:
-        policy, knob = request.policy, request.knob
-        novel = said.novelty > np.float64(request.novelty)  # in double precision, as for one query
-        chosen = np.where(
+        rule = request.rule
+        novel = rule.is_novel(said.novelty).tolist()
+        chosen = rule.choose(said.p_meets, said.quality, said.cost_usd, said.novelty, may).tolist()
+        rows = zip(
+            chosen,
+            said.p_meets.tolist(),
+            said.quality.tolist(),
+            said.cost_usd.tolist(),
+            said.novelty.tolist(),
+            may.tolist(),
             novel,
-            choose_reference(said.quality, self.reference, may),
-            choose(policy, knob, said.p_meets, said.quality, said.cost_usd, may),
-        )
-        rows = np.arange(len(chosen))
-        p_meets, quality, cost_usd = (
-            table[rows, chosen].tolist() for table in (said.p_meets, said.quality, said.cost_usd)
+            strict=True,
         )
         return [
-            Decision(name, model, p, q, c, policy, knob, _reason(policy, p >= knob, n, is_novel), novelty)
-            for (name, model), p, q, c, n, is_novel, novelty in zip(
-                (self._names[tier] for tier in chosen.tolist()),
-                p_meets,
-                quality,
-                cost_usd,
-                may.sum(axis=1).tolist(),
-                novel.tolist(),
-                said.novelty.tolist(),
-                strict=True,
-            )
+            self._decision(tier, Estimates(rule, p, q, c, allowed), novelty, _reason(rule, p[tier], allowed, is_novel))
+            for tier, p, q, c, novelty, allowed, is_novel in rows
         ]
 
     def of_tier(self, part: Predicted, tier: int, request: Request, reason: str) -> Decision:
         """The decision for a tier that was chosen otherwise, for the one query that is predicted."""
-        said, (name, model) = part.prediction, self._names[tier]
-        p_meets, quality, cost_usd = (float(t[0, tier]) for t in (said.p_meets, said.quality, said.cost_usd))
-        return Decision(
-            name, model, p_meets, quality, cost_usd, request.policy, request.knob, reason, float(said.novelty[0])
-        )
+        said = part.prediction
+        p_meets, quality, cost_usd = (t[0].tolist() for t in (said.p_meets, said.quality, said.cost_usd))
+        known = Estimates(request.rule, p_meets, quality, cost_usd, None)
+        return self._decision(tier, known, float(said.novelty[0]), reason)
+
+    def _decision(self, tier: int, known: Estimates, novelty: float, reason: str) -> Decision:
+        name, model = self._names[tier]
+        policy = known.rule.policy
+        expected = known.p_meets[tier], known.quality[tier], known.cost_usd[tier]
+        return Decision.of((name, model, *expected, policy.kind, policy.parameter, reason, novelty), known)
 
     def _no_tier(self, part: Predicted, row: int, request: Request) -> str:
         needs = part.needs[row] if part.needs else frozenset[str]()
@@ -143,11 +153,11 @@ class Decider:
         return f"No tier may take this query ({named}). Shorten it, ask for less, or allow another tier."
 
 
-def _reason(policy: Policy, reaches: bool, n_allowed: int, novel: bool) -> str:
-    if n_allowed == 1:
+def _reason(rule: Rule, p_meets: float, allowed: Sequence[bool], novel: bool) -> str:
+    if sum(allowed) == 1:
         return "only_tier"
     if novel:
         return "novel"
-    if policy == "bar":
-        return "meets_bar" if reaches else "none_meets_bar"
-    return "best_value" if policy == "value" else "reference"
+    if isinstance(rule.policy, Threshold):
+        return "meets_bar" if p_meets >= rule.policy.p_meets else "none_meets_bar"
+    return _REASONS[rule.policy.kind]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from router_ml.core.decision import Decision
@@ -44,7 +44,7 @@ class Explanation:
         In ladder order.
     novelty : float
     novelty_threshold : float or None
-        Above it the query goes to the safe tier.
+        Above it the query goes to the reference tier.
     neighbours : tuple of Neighbour
         The most similar training prompts; empty where the artifact holds none (``fit --neighbours``).
     """
@@ -58,10 +58,9 @@ class Explanation:
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""
         return {
-            **asdict(self),
-            "decision": None
-            if self.decision is None
-            else {**self.decision._asdict(), "explanation": self.decision.explanation},
+            "novelty": self.novelty,
+            "novelty_threshold": self.novelty_threshold,
+            "decision": None if self.decision is None else self.decision._asdict(),
             "tiers": [t._asdict() for t in self.tiers],
             "neighbours": [n._asdict() for n in self.neighbours],
         }
@@ -75,7 +74,7 @@ class Explanation:
             + (f"  may not: {t.why_not}" if t.why_not else "")
             for t in self.tiers
         ]
-        limit = "" if self.novelty_threshold is None else f", to the safe tier above {self.novelty_threshold:.2f}"
+        limit = "" if self.novelty_threshold is None else f", to the reference tier above {self.novelty_threshold:.2f}"
         lines.append(f"Novelty {self.novelty:.2f}{limit}")
         for n in self.neighbours:
             outcomes = ", ".join(f"{tier} {quality:.2f}" for tier, quality in n.quality.items())

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal, Self
 
 from router_ml.core.checks import is_finite
-from router_ml.core.decision import Policy
+from router_ml.core.policy import Policy, policy_from_dict, policy_to_dict
 from router_ml.errors import InputError
 
 __all__ = ["Guarantee", "GuaranteeKind", "find_guarantee"]
@@ -16,13 +16,15 @@ __all__ = ["Guarantee", "GuaranteeKind", "find_guarantee"]
 GuaranteeKind = Literal["loss", "violation"]
 
 _EPS = 1e-12
+_USEFUL = 0.01
+"""Of the reference tier's cost: a policy that saves less is always the reference tier by another name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Guarantee:
-    """A knob for which a limit was certified on prompts that the router was not fitted on.
+    """A policy for which a limit was certified on prompts that the router was not fitted on.
 
-    With probability at least ``1 - delta`` over the draw of those prompts, the expected loss of routing with this knob is at most
+    With probability at least ``1 - delta`` over the draw of those prompts, the expected loss of routing with this policy is at most
     `limit`, for traffic of which they are a fair sample (independent draws of one distribution; exchangeable will do). It says
     nothing of other traffic, of single prompts, or of requests whose own limits exclude tiers. Prompts of one session, or nearly the
     same, count as one, by their mean: it is the mean over such units that is bounded.
@@ -32,14 +34,15 @@ class Guarantee:
     kind : {"loss", "violation"}
         Bounded is the expected quality loss against always using the reference tier, or the share of answers under the bar.
     limit, delta : float
-    policy : {"bar", "value"}
-    knob : float or None
-        None: nothing could be certified, so that everything goes to the reference tier.
+    policy : Policy
+        The boldest that was certified; `Reference` where none was, so that everything goes to the reference tier.
+    certified : bool
+        False: no policy but always the reference tier keeps the limit for certain.
     n : int
         Prompts that it rests on; those that count as one once.
     mean_loss, saving : float or None
         On these prompts: what was lost, and the share of the reference tier's cost that was saved. Both flatter a little, since the
-        knob was picked on them.
+        policy was picked on them.
     rows_needed : float
         About how many more prompts to certify on (of new traffic, the share that is held out) would certify something; 0 where something is, infinite where it looks impossible.
     slice : str or None
@@ -52,7 +55,7 @@ class Guarantee:
     limit: float
     delta: float
     policy: Policy
-    knob: float | None
+    certified: bool
     n: int
     mean_loss: float | None = None
     saving: float | None = None
@@ -62,20 +65,30 @@ class Guarantee:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values, which know no infinity; the inverse of :meth:`from_dict`."""
-        return asdict(self) | {"rows_needed": self.rows_needed if math.isfinite(self.rows_needed) else None}
+        needed = self.rows_needed if math.isfinite(self.rows_needed) else None
+        return {f.name: getattr(self, f.name) for f in fields(self)} | {
+            "policy": policy_to_dict(self.policy),
+            "rows_needed": needed,
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Read what :meth:`to_dict` wrote."""
         needed = values["rows_needed"]
-        return cls(**{**values, "rows_needed": math.inf if needed is None else needed})
+        policy = policy_from_dict(values["policy"])
+        return cls(**{**values, "policy": policy, "rows_needed": math.inf if needed is None else needed})
+
+    @property
+    def is_useful(self) -> bool:
+        """Whether something is certified that saves at least 1 % of the reference tier's cost."""
+        return self.certified and (self.saving is None or self.saving >= _USEFUL)
 
     def __str__(self) -> str:
         """The promise in a sentence."""
         what = "quality loss against the reference tier" if self.kind == "loss" else "share of answers under the bar"
         where = f" on {self.slice}" if self.slice else ""
         note = f"; {self.note}" if self.note else ""
-        if self.knob is None:
+        if not self.certified:
             more = (
                 f"about {self.rows_needed:,.0f} more prompts to certify on might do"
                 if self.rows_needed < float("inf")
@@ -122,4 +135,4 @@ def find_guarantee(
             f"The artifact certifies no {name} as strict as {limit:g} with delta {delta:g}; it holds: {held}. Fit it again with "
             f"'router-ml fit --{name.replace('_', '-')} {limit:g} --delta {delta:g}'."
         )
-    return max(kept, key=lambda g: (g.knob is not None, g.limit, g.delta))
+    return max(kept, key=lambda g: (g.certified, g.limit, g.delta))

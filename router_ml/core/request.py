@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
+import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from router_ml.core.checks import is_finite
-from router_ml.core.decision import Policy
-from router_ml.core.guarantee import find_guarantee
+from router_ml.core.guarantee import GuaranteeKind, find_guarantee
+from router_ml.core.policy import POLICIES, Policy, Reference, Rule, Threshold, Utility
 from router_ml.errors import InputError
 from router_ml.ladder import CAPABILITIES
 
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 __all__ = ["Options", "Request", "RequestCache", "options_of", "requirements", "resolve"]
 
 _NOTHING: frozenset[str] = frozenset()
-_CONSTANT = {str, int, float, bool, type(None)}
+_CONSTANT = {str, int, float, bool, type(None), *POLICIES.values()}
 """Types of options that stay what they are; a collection of tiers might be another by the next call."""
+_CHOOSERS = ("at", "policy", "threshold", "lam", "max_loss", "max_violation")
+"""Options that each stand for a policy."""
 _MAX_KNOWN = 1024
 """Requests that are kept; then they are forgotten."""
 _TOOL_ROLES = ("tool", "function")
@@ -35,17 +37,18 @@ _PARTS = {"vision": ("image_url", "input_image", "image"), "tools": ("tool_use",
 class Options(TypedDict, total=False):
     """Options of a decision, all of them by keyword.
 
-    policy : {"bar", "value", "reference"}
-        ``"bar"``: the cheapest tier with ``p_meets >= threshold``; ``"value"``: the largest ``quality - lam * cost_usd``;
-        ``"reference"``: always the reference tier. Without it, the one whose knob is given, else the artifact's default.
+    at : str
+        Name of an operating point of the artifact's menu: ``"2pt"`` gives up at most two points of expected quality.
+    policy : Policy
+        A value of `router_ml.core.policy`, such as ``Threshold(0.9)``. Without it, the artifact's default operating point.
     threshold : float
-        For ``"bar"``, in [0, 1]; the artifact's where not given.
+        Short for ``policy=Threshold(threshold)``, in [0, 1].
     lam : float
-        For ``"value"``, >= 0: the quality that one US dollar is worth; the artifact's where not given.
+        Short for ``policy=Utility(lam)``, >= 0: the quality that one US dollar is worth.
     max_loss, max_violation : float
-        In place of a knob: the largest expected quality loss against the reference tier, or the largest share of answers under the
+        In place of a policy: the largest expected quality loss against the reference tier, or the largest share of answers under the
         bar, that the artifact has certified (`router_ml.core.guarantee.Guarantee`, which says what that assumes). Where the limits below
-        exclude tiers, the setting is the promise's, but nothing is promised.
+        exclude tiers, the policy is the promise's, but nothing is promised.
     delta : float
         The chance that such a promise fails, 0.05 where not given.
     in_slice : str
@@ -63,6 +66,7 @@ class Options(TypedDict, total=False):
         Decide by the policy on queries unlike the training traffic, too.
     """
 
+    at: str | None
     policy: Policy | None
     threshold: float | None
     lam: float | None
@@ -84,72 +88,51 @@ class Request:
 
     Attributes
     ----------
-    policy, knob
-        For ``"reference"`` the knob is the tier's index.
+    rule : Rule
+        Policy and novelty threshold, made ready for the artifact.
     allowed : array [T] of bool
         By name.
     requires : frozenset of str
     output_tokens, max_cost_usd : float or None
-    novelty : float
-        The novelty above which the safe tier is taken; infinite: never.
     is_plain : bool
         Whether no limit was asked for.
     """
 
-    policy: Policy
-    knob: float
+    rule: Rule
     allowed: NDArray[np.bool_]
     requires: frozenset[str]
     output_tokens: float | None
     max_cost_usd: float | None
-    novelty: float
     is_plain: bool
 
 
-def resolve(
-    metadata: Metadata,
-    *,
-    policy: Policy | None = None,
-    threshold: float | None = None,
-    lam: float | None = None,
-    max_loss: float | None = None,
-    max_violation: float | None = None,
-    delta: float | None = None,
-    in_slice: str | None = None,
-    allowed: Collection[str] | None = None,
-    forbidden: Collection[str] | None = None,
-    requires: Collection[str] | None = None,
-    output_tokens: int | None = None,
-    max_cost_usd: float | None = None,
-    ignore_novelty: bool = False,
-) -> Request:
-    """Check :class:`Options` against an artifact; raises InputError or LadderError where one can't be kept."""
-    if max_loss is not None or max_violation is not None:
-        if any(v is not None for v in (policy, threshold, lam)) or (max_loss is not None and max_violation is not None):
-            raise InputError(
-                "Give one of 'max_loss', 'max_violation', or a policy with its knob: each stands for a knob."
-            )
-        if ignore_novelty:
-            raise InputError(
-                "'ignore_novelty' is given beside a promise, which was certified with novel queries going to the reference tier; leave one out."
-            )
-        chosen = _certified(metadata, max_loss, max_violation, 0.05 if delta is None else delta, in_slice)
-    elif delta is not None or in_slice is not None:
-        raise InputError("'delta' and 'in_slice' belong to a promise; give 'max_loss' or 'max_violation' beside them.")
-    else:
-        chosen = _knob(metadata, policy, threshold, lam)
-    needs = _capabilities(requires)
+def resolve(metadata: Metadata, **options: Unpack[Options]) -> Request:
+    """Check :class:`Options` against an artifact.
+
+    Raises
+    ------
+    InputError
+        If an option is unknown, out of its range, or can't be kept beside another.
+    LadderError
+        If a tier isn't one of the ladder's.
+    """
+    unknown = [name for name in options if name not in Options.__annotations__]
+    if unknown:
+        raise InputError(_unknown_option(unknown[0]))
+    asked: Options = {name: value for name, value in options.items() if value is not None}  # type: ignore[assignment]
+    allowed, forbidden = asked.get("allowed"), asked.get("forbidden")
+    needs = _capabilities(asked.get("requires"))
+    output_tokens, max_cost_usd = asked.get("output_tokens"), asked.get("max_cost_usd")
     if output_tokens is not None and (not is_finite(output_tokens) or output_tokens < 1):
         raise InputError(f"'output_tokens' is {output_tokens!r}; it needs to be a number of tokens >= 1.")
     if max_cost_usd is not None and (not is_finite(max_cost_usd) or max_cost_usd < 0):
         raise InputError(f"'max_cost_usd' is {max_cost_usd!r}; it needs to be an amount in USD >= 0.")
     return Request(
-        *chosen,
+        rule=metadata.rule(_policy(metadata, asked), ignore_novelty=asked.get("ignore_novelty", False)),
         allowed=_mask(metadata, allowed, forbidden),
         requires=needs,
         output_tokens=output_tokens,
         max_cost_usd=max_cost_usd,
-        novelty=math.inf if ignore_novelty or metadata.novelty_threshold is None else metadata.novelty_threshold,
         is_plain=allowed is None and forbidden is None and not needs and output_tokens is None and max_cost_usd is None,
     )
 
@@ -227,54 +210,56 @@ def options_of(body: Mapping[str, object]) -> Options:
     return asked
 
 
-def _certified(
-    metadata: Metadata, max_loss: float | None, max_violation: float | None, delta: float, in_slice: str | None
-) -> tuple[Policy, float]:
-    found = (
-        find_guarantee(metadata.guarantees, "loss", max_loss, delta, in_slice)
-        if max_loss is not None
-        else find_guarantee(metadata.guarantees, "violation", max_violation or 0.0, delta, in_slice)
-    )
-    return _reference(metadata) if found.knob is None else (found.policy, found.knob)
-
-
-def _reference(metadata: Metadata) -> tuple[Policy, float]:
-    return "reference", float(metadata.ladder.index(metadata.reference))
-
-
-def _knob(
-    metadata: Metadata, policy: Policy | None, threshold: float | None, lam: float | None
-) -> tuple[Policy, float]:
-    if policy is None:
-        if threshold is None and lam is None:
-            default = metadata.settings[0]
-            return default.policy, default.knob
-        policy = "bar" if lam is None else "value"
-    if policy == "bar":
-        if lam is not None:
-            raise InputError("'lam' belongs to policy='value'; with policy='bar' give 'threshold'.")
-        value = _own_knob(metadata, "bar") if threshold is None else threshold
-        if not is_finite(value) or not 0 <= value <= 1:
-            raise InputError(f"The threshold is {value!r}; it needs to be a probability in [0, 1].")
-        return policy, float(value)
-    if policy == "value":
-        if threshold is not None:
-            raise InputError("'threshold' belongs to policy='bar'; with policy='value' give 'lam'.")
-        value = _own_knob(metadata, "value") if lam is None else lam
-        if not is_finite(value) or value < 0:
+def _policy(metadata: Metadata, asked: Options) -> Policy:
+    """The one policy that is asked for; the default operating point's where none is."""
+    given = [name for name in _CHOOSERS if name in asked]
+    if len(given) > 1:
+        raise InputError(
+            f"{' and '.join(repr(name) for name in given)} are given together; each stands for a policy, so give one of them."
+        )
+    kind = given[0] if given else None
+    if kind in ("max_loss", "max_violation"):
+        if asked.get("ignore_novelty"):
             raise InputError(
-                f"'lam' is {value!r}; policy='value' needs a number >= 0: the quality that one US dollar is worth."
+                "'ignore_novelty' is given beside a promise, which was certified with novel queries going to the reference tier; leave one out."
             )
-        return policy, float(value)
-    if policy == "reference":
-        if threshold is not None or lam is not None:
-            raise InputError("policy='reference' has no knob; leave out 'threshold' and 'lam'.")
-        return _reference(metadata)
-    raise InputError(f"The policy is {policy!r}; choose 'bar', 'value' or 'reference'.")
+        return _certified(metadata, asked)
+    if "delta" in asked or "in_slice" in asked:
+        raise InputError("'delta' and 'in_slice' belong to a promise; give 'max_loss' or 'max_violation' beside them.")
+    if kind == "at":
+        return metadata.point(asked["at"] or "").policy
+    if kind == "threshold":
+        return Threshold(asked["threshold"])  # type: ignore[arg-type]
+    if kind == "lam":
+        return Utility(asked["lam"])  # type: ignore[arg-type]
+    if kind == "policy":
+        return _as_policy(asked["policy"])
+    return metadata.point().policy
 
 
-def _own_knob(metadata: Metadata, policy: Policy) -> float | None:
-    return next((s.knob for s in metadata.settings if s.policy == policy), None)
+def _certified(metadata: Metadata, asked: Options) -> Policy:
+    kind: GuaranteeKind = "loss" if "max_loss" in asked else "violation"
+    limit = asked["max_loss"] if kind == "loss" else asked["max_violation"]
+    found = find_guarantee(
+        metadata.guarantees, kind, limit or 0.0, asked.get("delta", 0.05) or 0.0, asked.get("in_slice")
+    )
+    return found.policy
+
+
+def _as_policy(value: object) -> Policy:
+    if isinstance(value, Policy):
+        return value
+    if isinstance(value, str) and value == Reference.kind:
+        return Reference()
+    raise InputError(
+        f"The policy is {value!r}; it needs to be a value of router_ml.core.policy, such as Threshold(0.9) or Reference()."
+    )
+
+
+def _unknown_option(name: str) -> str:
+    near = difflib.get_close_matches(name, Options.__annotations__, n=1)
+    hint = f"Did you mean {near[0]!r}?" if near else f"The options are {', '.join(Options.__annotations__)}."
+    return f"There is no option {name!r}. {hint}"
 
 
 def _mask(metadata: Metadata, allowed: Collection[str] | None, forbidden: Collection[str] | None) -> NDArray[np.bool_]:

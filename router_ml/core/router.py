@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from router_ml.core.acceptance import Acceptance, next_step
 from router_ml.core.answers import AnswerModel
-from router_ml.core.artifact import Artifact, Metadata, Setting, check_reads_tokens, read_artifact
+from router_ml.core.artifact import Artifact, Metadata, check_reads_tokens, read_artifact
 from router_ml.core.deciding import Decider, Predicted
 from router_ml.core.decision import Decision, Prediction
 from router_ml.core.explanation import Explanation, TierView
 from router_ml.core.inference import EMBEDDING, Inference
+from router_ml.core.menu import Menu, OperatingPoint
 from router_ml.core.neighbours import Neighbour, StoredNeighbours
-from router_ml.core.policy import choose_by_value
+from router_ml.core.policy import Threshold, choose_by_utility
 from router_ml.core.probes import Probes
 from router_ml.core.request import Options, RequestCache, requirements
 from router_ml.core.stream import cores, run_stream
@@ -39,10 +40,13 @@ class Router:
     model once it is asked for), which change no answer.
     """
 
-    def __init__(self, artifact: Artifact, *, threads: int = 1) -> None:
+    def __init__(self, artifact: Artifact, *, threads: int = 1, name: str = "") -> None:
+        if not isinstance(artifact, Artifact):
+            raise InputError(f"Router got {artifact!r}; it is made of a verified artifact. Use Router.load(path).")
         if not isinstance(threads, int) or threads < 1:
             raise InputError(f"'threads' is {threads!r}; it needs to be a whole number >= 1.")
         check_reads_tokens(artifact.metadata)
+        self._name = name
         self.metadata: Metadata = artifact.metadata
         self.ladder: Ladder = artifact.metadata.ladder
         self.inference = Inference(
@@ -81,25 +85,37 @@ class Router:
         ArtifactError
             See :func:`router_ml.core.artifact.read_artifact`; or if the artifact takes text, which is for onnxruntime-extensions.
         """
-        return cls(read_artifact(path), threads=threads)
+        return cls(read_artifact(path), threads=threads, name=Path(path).name)
+
+    def __repr__(self) -> str:
+        """The file's name, the tiers from cheap to dear, the default operating point and the learner."""
+        tiers = " < ".join(self.ladder.names)
+        return (
+            f"Router({self._name!r}: {tiers}; default {self.default.name}; learner {self.metadata.learner.get('name')})"
+        )
 
     @property
-    def setting(self) -> Setting:
-        """The policy and knob used where none is given."""
-        return self.metadata.settings[0]
+    def default(self) -> OperatingPoint:
+        """The operating point that is used where a request names none."""
+        return self.metadata.point()
+
+    @property
+    def menu(self) -> Menu:
+        """All operating points of the artifact, each usable by name: ``route(query, at="2pt")``."""
+        return self.metadata.menu
 
     def route(self, query: Query, **options: Unpack[Options]) -> Decision:
         """Choose the tier for one query.
 
         Hard limits come first (context window, images, tools, tiers by name, a cost ceiling), then novelty: a query unlike the
-        training traffic goes to the reference tier. Only then is anything expected of anyone.
+        training traffic goes to the reference tier. The policy is applied last.
 
         Parameters
         ----------
         query : str or list of chat messages
             What :func:`router_ml.core.text.render` takes.
         **options
-            See :class:`router_ml.core.request.Options`: a policy with its knob or a certified promise, and limits.
+            See :class:`router_ml.core.request.Options`: an operating point, a policy or a certified promise, and limits.
 
         Raises
         ------
@@ -110,7 +126,7 @@ class Router:
 
         Examples
         --------
-        >>> router.route("What is 2 + 2?", max_loss=0.02, forbidden=["full"]).tier  # doctest: +SKIP
+        >>> router.route("What is 2 + 2?", at="2pt", forbidden=["full"]).tier  # doctest: +SKIP
         'nano'
         """
         request = self._requests.resolve(options)
@@ -175,19 +191,19 @@ class Router:
 
     @property
     def caution(self) -> float:
-        """The factor on the price of another call that :meth:`accept` reckons with, chosen when it was fitted."""
-        return self._answers.graph.caution
+        """The factor on the price of another call that :meth:`accept` applies, chosen when it was fitted; 1 without acceptance model."""
+        return self._answers.graph.caution if self.can_accept else 1.0
 
     @property
     def probes(self) -> Probes:
-        """The tiers that a cascade asks first for what their answers tell, chosen when it was fitted."""
-        return self._answers.graph.probes
+        """The tiers that a cascade asks first for what their answers tell, chosen when it was fitted; none without acceptance model."""
+        return self._answers.graph.probes if self.can_accept else Probes()
 
     def triage(self, query: Query, **options: Unpack[Options]) -> Decision:
         """Choose the tier that a cascade begins with; :meth:`accept` says how it goes on.
 
-        It is :meth:`route`'s, except that under ``"value"`` other tiers may go first for what their answers tell, where that paid
-        on the training traffic (reason ``"probe"``).
+        It is :meth:`route`'s, except that under a policy that weighs quality against cost other tiers may go first for what their
+        answers tell, where that paid on the training traffic (reason ``"probe"``).
 
         Raises
         ------
@@ -197,14 +213,15 @@ class Router:
             See :meth:`route`; or if the artifact holds no acceptance model, or a promise is asked for: none was certified for cascades.
         """
         _refuse_promise(options)
-        request, probes = self._requests.resolve(options), self.probes
+        request, probes = self._requests.resolve(options), self._answers.graph.probes
         rendered = bounded(query)
         part = self._predicted(self.tokenizer.encode(rendered.text), rendered, requirements(query))
         decision = self._decider.decide(part, request)[0]
-        if decision.reason != "best_value":
+        price = request.rule.quality_per_usd
+        if price is None or decision.reason not in ("will_do", "best_utility"):
             return decision
         may = self._decider.limits.permitted(request, part.needs, part.prediction)[0]
-        probe = probes.following(request.knob, self.ladder.index(decision.tier), (), np.flatnonzero(may).tolist())
+        probe = probes.following(price, self.ladder.index(decision.tier), (), np.flatnonzero(may).tolist())
         return decision if probe is None else self._decider.of_tier(part, probe, request, "probe")
 
     def accept(
@@ -230,13 +247,12 @@ class Router:
         earlier : mapping of tier to answer, optional
             Answers of other tiers that were seen before this one, in their order: that answers agree says much.
         prediction : Prediction, optional
-            What :meth:`predict` said of this one query, to spare asking again.
+            Result of ``predict([query])``, to avoid computing it again.
         **options
-            As in :meth:`route`. ``"value"``: another tier is asked where its expected quality, in the light of the answers, less
-            ``lam`` times its cost (and the artifact's caution) exceeds that of the best answer at hand, and after a probe of
-            :meth:`triage` those that go with it. ``"bar"``: where no answer at
-            hand reaches the threshold, the cheapest tier that does, else a likelier one. ``"reference"``: the reference tier, until
-            it has answered.
+            As in :meth:`route`. Policies that weigh quality against cost ask another tier where its expected quality, in the light of
+            the answers, less the price of its cost (and the artifact's caution) exceeds that of the best answer at hand, and after a
+            probe of :meth:`triage` those that go with it. `Threshold`: where no answer at hand reaches it, the cheapest tier that
+            does, else a likelier one. `Reference` and `Single`: that tier, until it has answered.
 
         Raises
         ------
@@ -251,7 +267,8 @@ class Router:
         """
         _refuse_promise(options)
         request = self._requests.resolve(options)
-        policy, knob = request.policy, request.knob
+        rule = request.rule
+        graph = self._answers.graph
         seen, answers = self._answers.seen(answer, tier, earlier or {})
         before = self.predict([query]) if prediction is None else prediction
         if before.quality.shape != (1, len(self.ladder)):
@@ -259,26 +276,29 @@ class Router:
                 f"'prediction' is of {len(before.quality)} queries; it needs to be what predict([query]) gave for this one."
             )
         told = self._answers.predict([query], [answers], before)
-        p, q = (table[0, self._answers.graph.state_of(seen)].astype(np.float64) for table in told)
+        p, q = (table[0, graph.state_of(seen)].astype(np.float64) for table in told)
         may = self._decider.limits.permitted(request, [requirements(query)], before)[0]
-        if policy == "bar":
+        if isinstance(rule.policy, Threshold):
+            threshold = rule.policy.p_meets
             at_hand, following = next_step(p, p, seen, may)
-            reaching = (t for t in np.flatnonzero(may).tolist() if t not in seen and p[t] >= knob)
-            following = None if p[at_hand] >= knob else next(reaching, following)
+            reaching = (t for t in np.flatnonzero(may).tolist() if t not in seen and p[t] >= threshold)
+            following = None if p[at_hand] >= threshold else next(reaching, following)
         else:
-            lam = knob if policy == "value" else 0.0
-            at_hand, following = next_step(q, q - self.caution * lam * before.cost_usd[0], seen, may)
-            if policy == "reference":
-                reference = self._decider.reference
-                following = None if reference in seen or not may[reference] else reference
+            price = rule.quality_per_usd or 0.0
+            at_hand, following = next_step(q, q - graph.caution * price * before.cost_usd[0], seen, may)
+            single = rule.single
+            if single is not None:
+                following = None if single in seen or not may[single] else single
             else:
-                start = int(choose_by_value(before.quality, before.cost_usd, lam, may)[0])
-                probe = self.probes.following(lam, start, seen, np.flatnonzero(may).tolist())
+                start = int(choose_by_utility(before.quality, before.cost_usd, price, may)[0])
+                probe = graph.probes.following(price, start, seen, np.flatnonzero(may).tolist())
                 following = following if probe is None else probe
         following_name = None if following is None else self.ladder[following].name
         own = seen[-1]
+        best = self.ladder[at_hand].name
+        policy = rule.policy
         return Acceptance(
-            float(p[own]), following is None, float(q[own]), self.ladder[at_hand].name, following_name, policy, knob
+            float(p[own]), following is None, float(q[own]), best, following_name, policy.kind, policy.parameter
         )
 
     def predict_answers(
@@ -320,5 +340,5 @@ def _queries(queries: Iterable[Query]) -> Iterator[Query]:
 def _refuse_promise(options: Options) -> None:
     if options.get("max_loss") is not None or options.get("max_violation") is not None:
         raise InputError(
-            "A promise is asked of a cascade, and was certified for route() alone; give a policy with its knob instead."
+            "A promise is asked of a cascade, and was certified for route() alone; give an operating point or a policy instead."
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from router_ml.core.menu import Menu
 from router_ml.errors import InputError, MissingExtraError
 from router_ml.evaluation.bootstrap import ZERO_ROUTER
 from router_ml.evaluation.frontier import Hull, Points
@@ -33,8 +34,8 @@ __all__ = [
 
 # Okabe & Ito's palette, which colour-blind readers can tell apart (jfly.uni-koeln.de/color).
 _STYLES: Mapping[str, Mapping[str, Any]] = {
-    "value": {"color": "#0072B2", "linewidth": 2.2, "label": "router, value policy"},
-    "bar": {"color": "#E69F00", "linewidth": 2.2, "linestyle": (0, (5, 2)), "label": "router, bar policy"},
+    "value": {"color": "#0072B2", "linewidth": 2.2, "label": "router"},
+    "bar": {"color": "#E69F00", "linewidth": 2.2, "linestyle": (0, (5, 2)), "label": "threshold on p_meets"},
     "cascade": {"color": "#CC79A7", "linewidth": 2.2, "label": "router with cascade"},
     ZERO_ROUTER: {"color": "#555555", "linewidth": 1.4, "linestyle": ":", "label": "zero router"},
     "oracle": {"color": "#009E73", "linewidth": 1.4, "linestyle": "-.", "label": "oracle"},
@@ -49,7 +50,7 @@ _DPI = 150
 def draw_figures(evaluation: Evaluation) -> dict[str, Figure]:
     """All figures of an evaluation: frontier, reliability, confusion, and the labels of each kind of slice."""
     drawn = {
-        "frontier": frontier_figure(evaluation.hulls, evaluation.tier_points, evaluation.tiers),
+        "frontier": frontier_figure(evaluation.hulls, evaluation.tier_points, evaluation.tiers, evaluation.menu),
         "reliability": reliability_figure(evaluation.calibration),
         "confusion": confusion_figure(evaluation.confusion),
     }
@@ -69,8 +70,10 @@ def to_png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def frontier_figure(hulls: Mapping[str, Hull], tier_points: Points, tiers: Sequence[str]) -> Figure:
-    """Mean quality over mean cost: the hulls, and each single tier with its name.
+def frontier_figure(
+    hulls: Mapping[str, Hull], tier_points: Points, tiers: Sequence[str], menu: Menu | None = None
+) -> Figure:
+    """Mean quality over mean cost: the hulls, each single tier and each operating point with its name.
 
     Parameters
     ----------
@@ -79,6 +82,8 @@ def frontier_figure(hulls: Mapping[str, Hull], tier_points: Points, tiers: Seque
     tier_points : Points
         Mean USD per call and mean quality [T].
     tiers : sequence of T str
+    menu : Menu, optional
+        Points of which nothing was measured are left out.
 
     Notes
     -----
@@ -97,16 +102,24 @@ def frontier_figure(hulls: Mapping[str, Hull], tier_points: Points, tiers: Seque
             cost, np.interp(cost, 1000 * curve.cost, curve.quality), **_STYLES.get(name, {"label": name}), zorder=2
         )
     axes.scatter(usd, tier_points.quality, s=36, color="black", zorder=4, label="single tier")
+    names, x, y = [*tiers], usd, tier_points.quality
+    offered = [] if menu is None else [(p.name, p.expected) for p in menu.points if p.expected is not None]
+    if menu is not None and offered:
+        at = np.array([1000 * found.cost_usd for _, found in offered])
+        height = tier_points.quality[[*tiers].index(menu.reference)] - np.array([f.quality_drop for _, f in offered])
+        axes.scatter(at, height, s=30, marker="D", color="#D55E00", zorder=5, label="operating point")
+        names += [f"{name} *" if name == menu.default else name for name, _ in offered]
+        x, y = np.append(usd, at), np.append(tier_points.quality, height)
     if usd.min() > 0 and dearest > _LOG_RATIO * usd.min():
         axes.set_xscale("log")
         axes.set_xticks(_round_costs(float(usd.min()), dearest))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.margins(x=0.06, y=0.08)
-    axes.set_xlabel("mean cost, USD per 1,000 calls")
+    axes.set_xlabel("mean cost, USD per 1,000 requests")
     axes.set_ylabel("mean quality")
     axes.grid(alpha=0.25)
     figure.legend(loc="outside upper center", ncols=5, frameon=False, fontsize=9)
-    _name_points(figure, axes, usd, tier_points.quality, tiers)
+    _name_points(figure, axes, x, y, names)
     return figure
 
 

@@ -6,13 +6,18 @@ import base64
 import textwrap
 from collections.abc import Mapping
 
+from router_ml.core.align import align
 from router_ml.errors import MissingExtraError
 from router_ml.evaluation.summary import Evaluation
-from router_ml.evaluation.tables import Table, tables
+from router_ml.evaluation.tables import Table, menu_table, tables
 
 __all__ = ["html_report", "text_report"]
 
 _WIDTH = 100
+_TERMS = (
+    "Zero router: the best blind mix of single tiers at each cost. Oracle: it knows every answer's quality beforehand. Gap: between their "
+    "mean qualities over the ladder's range of costs (AIQ)."
+)
 
 
 def html_report(
@@ -54,6 +59,9 @@ def html_report(
         title=title,
         warnings=evaluation.warnings,
         headline=evaluation.headline,
+        advice=evaluation.advice,
+        verdict=f"{evaluation.verdict} {_TERMS}",
+        menu=None if evaluation.menu is None else menu_table(evaluation.menu),
         better=evaluation.better,
         facts=facts or {},
         sections=sections,
@@ -61,27 +69,22 @@ def html_report(
     )
 
 
-def text_report(evaluation: Evaluation) -> str:
-    """Plain text with aligned tables, warnings and the headline first; ends in a newline."""
-    parts = [wrapped(text) for text in (*evaluation.warnings, evaluation.headline)]
-    parts += [table_text(table) for table in tables(evaluation)]
+def text_report(evaluation: Evaluation, *, verbose: bool = True) -> str:
+    """Plain text: warnings, the headline, the menu, the verdict, and where `verbose` all tables; ends in a newline."""
+    parts = [wrapped(text) for text in (*evaluation.warnings, evaluation.headline, *evaluation.advice)]
+    if evaluation.menu is not None:
+        parts += [table_text(menu_table(evaluation.menu)), wrapped(evaluation.verdict), wrapped(_TERMS)]
+    if verbose:
+        parts += [table_text(table) for table in tables(evaluation)]
     return "\n\n".join(parts) + "\n"
 
 
 def table_text(table: Table) -> str:
     """A table with aligned columns, its title first and its note last."""
-    cells = [table.columns, *table.rows]
-    widths = [max(len(row[k]) for row in cells) for k in range(len(table.columns))]
-
-    def line(row: tuple[str, ...]) -> str:
-        aligned = (
-            cell.ljust(width) if k in table.left else cell.rjust(width)
-            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        return "  ".join(aligned).rstrip()
-
+    columns, *rows = align([table.columns, *table.rows], left=table.left)
+    widths = [max(map(len, column)) for column in zip(table.columns, *table.rows, strict=True)]
     rule = "  ".join("-" * width for width in widths)
-    lines = [table.title.upper(), line(table.columns), rule, *(line(row) for row in table.rows)]
+    lines = [table.title.upper(), columns, rule, *rows]
     if table.note:
         lines.append(wrapped(table.note))
     return "\n".join(lines)

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from router_ml.core.menu import Menu, find_point
 from router_ml.evaluation.bootstrap import ZERO_ROUTER, BootstrapResult, Interval, paired_bootstrap
 from router_ml.evaluation.calibration import CalibrationError, Reliability, calibration_error, reliability
 from router_ml.evaluation.cascade import CascadeFigures
 from router_ml.evaluation.controls import Row, summary_table
 from router_ml.evaluation.frontier import Hull, Points, Sweep, hull, points, sweep_bar, sweep_value
-from router_ml.evaluation.headline import headline, is_better
+from router_ml.evaluation.headline import advice, is_better, verdict
 from router_ml.evaluation.inputs import FloatArray, as_quality_and_cost, as_table
 from router_ml.evaluation.metrics import (
     FrontierMetrics,
@@ -26,6 +27,7 @@ from router_ml.evaluation.metrics import (
     zero_router_hull,
 )
 from router_ml.evaluation.slices import Confusion, SliceRow, as_meets, confusion, known_labels, slice_rows
+from router_ml.evaluation.tradeoff import Outcomes
 from router_ml.evaluation.two_tier import TwoTier, two_tier_metrics
 
 __all__ = ["Evaluation", "TierCalibration", "evaluate"]
@@ -35,6 +37,8 @@ ORACLE = "oracle"
 _THRESHOLDS = (0.5, 0.7, 0.9)
 # A hull keeps at most so many corners for figures and JSON; its metrics are computed before.
 _CORNERS = 200
+# The quality that advice allows to be lost where no menu says.
+_DROP = 0.01
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,11 @@ class Evaluation:
     Attributes
     ----------
     headline : str
-        The first thing to say.
+        The first thing to say: what the default saves and gives up, or without a menu the verdict.
+    verdict : str
+        How far the whole frontier lies above that of single tiers.
+    advice : tuple of str
+        Where the router is no better: what to do instead.
     better : bool
         Whether the value policy beats the zero router.
     tiers : tuple of T str
@@ -86,6 +94,8 @@ class Evaluation:
     slices : tuple of SliceRow
     confusion : Confusion
         Label against default choice.
+    menu : Menu or None
+        The operating points, with what was measured here.
     cascade : CascadeFigures or None
         Where the artifact says when to accept an answer.
     warnings : tuple of str
@@ -93,6 +103,8 @@ class Evaluation:
     """
 
     headline: str
+    verdict: str
+    advice: tuple[str, ...]
     better: bool
     tiers: tuple[str, ...]
     best_tier: str
@@ -106,6 +118,7 @@ class Evaluation:
     calibration: tuple[TierCalibration, ...]
     slices: tuple[SliceRow, ...]
     confusion: Confusion
+    menu: Menu | None = None
     cascade: CascadeFigures | None = None
     warnings: tuple[str, ...] = ()
 
@@ -133,6 +146,13 @@ class Evaluation:
                 flat[f"{policy}/cross_fitted/{name}_high"] = interval.high
         if self.cascade is not None:
             flat |= {f"cascade/{name}": getattr(self.cascade, name) for name in ("aiq", "gap_closed", "gain")}
+        if self.menu is not None:
+            for point in self.menu.points:
+                if point.expected is not None:
+                    flat |= {
+                        f"menu/{point.name}/{n}": getattr(point.expected, n)
+                        for n in ("saving", "quality_drop", "cost_usd")
+                    }
         flat["zero/aiq"] = self.frontier["value"].zero
         flat["oracle/aiq"] = self.frontier["value"].oracle
         flat |= {"default/cost_usd": self.default.cost_usd, "default/quality": self.default.quality}
@@ -156,6 +176,7 @@ def evaluate(
     random_state: int | np.random.Generator | None,
     n_resamples: int = 1000,
     slices: Mapping[str, ArrayLike] | None = None,
+    menu: Menu | None = None,
     warnings: Sequence[str] = (),
 ) -> Evaluation:
     """Evaluate a router's predictions on held-out prompts that every tier answered.
@@ -178,6 +199,8 @@ def evaluate(
         For the bootstrap.
     slices : mapping of name to array-like [n] of str, optional
         Say the source and the category of each prompt.
+    menu : Menu, optional
+        Operating points with what was measured on these prompts.
     warnings : sequence of str, optional
         Shown above the headline.
 
@@ -207,9 +230,16 @@ def evaluate(
     hulls = {name: hull(*points(sweep, good, price)) for name, sweep in sweeps.items()}
     hulls |= {ZERO_ROUTER: zero_router_hull(good, price), ORACLE: oracle_hull(good, price)}
     chosen, labels = np.asarray(default_choice, dtype=np.intp), known_labels(met)
+    said = verdict("value", frontier["value"], intervals, tiers[best])
+    better = is_better("value", frontier["value"], intervals)
+    reference = best if menu is None else tuple(tiers).index(menu.reference)
+    drop = _DROP if menu is None else find_point(menu.points, menu.default).max_quality_drop or _DROP
+    outcomes = Outcomes(good, price, reference, np.arange(len(good)))
     return Evaluation(
-        headline=headline("value", frontier["value"], intervals, tiers[best]),
-        better=is_better("value", frontier["value"], intervals),
+        headline=said if menu is None else _first(menu, better),
+        verdict=said,
+        advice=() if better else advice("value", intervals, outcomes, tiers, drop),
+        better=better,
         tiers=tuple(tiers),
         best_tier=tiers[best],
         n_prompts=len(good),
@@ -222,8 +252,16 @@ def evaluate(
         calibration=tuple(_calibration(name, p_hat[:, t], met[:, t], random_state) for t, name in enumerate(tiers)),
         slices=tuple(slice_rows(slices or {}, good, price, chosen, labels, best)),
         confusion=confusion(labels, chosen, tiers),
-        warnings=tuple(warnings),
+        menu=menu,
+        warnings=(*warnings, *(() if menu is None else menu.warnings)),
     )
+
+
+def _first(menu: Menu, better: bool) -> str:
+    """The headline: the default in dollars, and before it that it is no better than a blind mix, where that is so."""
+    if better:
+        return menu.headline
+    return f"NO BETTER than mixing single tiers blindly, as far as these prompts can tell. {menu.headline}"
 
 
 def _settings(value: Sweep, p_hat: FloatArray, good: FloatArray, price: FloatArray) -> dict[str, ArrayLike]:
@@ -257,6 +295,8 @@ def _thinned(curve: Hull) -> Hull:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Menu):
+        return {"points": [p.to_dict() for p in value.points], "default": value.default, "reference": value.reference}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Points):

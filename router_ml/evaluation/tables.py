@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from router_ml.core.menu import Menu
 from router_ml.evaluation.bootstrap import ZERO_ROUTER, Interval
 from router_ml.evaluation.summary import Evaluation
 
-__all__ = ["Table", "tables"]
+__all__ = ["Table", "menu_table", "tables"]
 
 # A slice with thousands of values would bury the rest of the report.
 _SLICE_VALUES = 15
@@ -47,7 +48,7 @@ class Table:
 
 
 def tables(evaluation: Evaluation) -> list[Table]:
-    """All tables of an evaluation, in reading order."""
+    """All tables of an evaluation but the menu, in reading order."""
     by_slice = [_slice_table(evaluation, name) for name in dict.fromkeys(row.slice for row in evaluation.slices)]
     return [
         _controls(evaluation),
@@ -59,6 +60,11 @@ def tables(evaluation: Evaluation) -> list[Table]:
         *by_slice,
         _confusion(evaluation),
     ]
+
+
+def menu_table(menu: Menu) -> Table:
+    """The menu of operating points."""
+    return Table("Menu", menu.columns, tuple(menu.rows), left=(0, 6, 7), note=" ".join(menu.notes), figures="menu")
 
 
 def _controls(evaluation: Evaluation) -> Table:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from router_ml.core.artifact import Metadata, Setting, SideEncoder
+from router_ml.core.artifact import Metadata, SideEncoder
 from router_ml.core.guarantee import Guarantee
 from router_ml.core.inference import EMBEDDING, FEATURE_INPUTS
+from router_ml.core.menu import OperatingPoint
 from router_ml.core.neighbours import Neighbours
-from router_ml.core.policy import choose
 from router_ml.core.router import Router
 from router_ml.errors import ExportError
 from router_ml.files import replacing
@@ -149,7 +149,9 @@ def export(
     ladder: Ladder,
     bar: dict[str, Any],
     reference: str,
-    settings: Sequence[Setting],
+    reference_cost_usd: float,
+    points: Sequence[OperatingPoint],
+    default: str,
     guarantees: Sequence[Guarantee] = (),
     novelty_threshold: float | None = None,
     neighbours: Neighbours | None = None,
@@ -176,7 +178,9 @@ def export(
         ladder=ladder,
         bar=bar,
         reference=reference,
-        settings=tuple(settings),
+        reference_cost_usd=reference_cost_usd,
+        points=tuple(points),
+        default=default,
         guarantees=tuple(guarantees),
         novelty_threshold=novelty_threshold,
         input_tokens_per_char=tuple(input_tokens.per_char.tolist()),
@@ -217,9 +221,9 @@ def check_parity(router: Router, encoder: Encoder, model: FittedModel, prompts: 
         raise ExportError("There is no prompt to check the artifact on; give at least one.")
     expected, got = model.predict(encode_inputs(encoder, prompts)), router.predict(prompts)
     expected_cost = router.ladder.cost_usd(got.input_tokens, expected.output_tokens)
-    policy, knob = router.setting.policy, router.setting.knob
-    same = choose(policy, knob, expected.p_meets, expected.quality, expected_cost) == choose(
-        policy, knob, got.p_meets, got.quality, got.cost_usd
+    rule = router.metadata.rule()
+    same = rule.choose(expected.p_meets, expected.quality, expected_cost, expected.novelty) == rule.choose(
+        got.p_meets, got.quality, got.cost_usd, got.novelty
     )
     difference = float(np.abs(expected.p_meets - got.p_meets).max())
     parity = Parity(len(prompts), difference, float(same.mean()))

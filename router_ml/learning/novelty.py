@@ -17,6 +17,8 @@ __all__ = ["EXPECTED_SHARE", "Novelty"]
 
 EXPECTED_SHARE = 0.03
 """Of traffic like the training traffic, at most so much is expected to be above the threshold."""
+_ROUNDING = 1e-6
+"""How far the threshold lies above the novelty that it was taken from, so that the same prompt, seen again, isn't decided by rounding."""
 _PRIOR = 0.5
 """Added to each count of prompts: a pair that was never seen counts as seen in half of one."""
 _MIN_MEAN = 0.01
@@ -73,7 +75,8 @@ class Novelty:
         tables = [_surprisal(total - s, len(pairs) - n) for s, n in zip(seen, sizes, strict=True)]
         held_out = np.array([_mean(tables[k], ids) for k, ids in zip(fold, pairs, strict=True)])
         scale = 1 / max(float(held_out.mean()), _MIN_MEAN)
-        return cls(_surprisal(total, len(pairs)) * scale, _threshold(held_out) * scale), held_out * scale
+        threshold = _threshold(held_out) * scale * (1 + _ROUNDING)
+        return cls(_surprisal(total, len(pairs)) * scale, threshold), held_out * scale
 
     def predict(self, tokens: Sequence[NDArray[np.integer]]) -> NDArray[np.float64]:
         """Novelty of n prompts by their token ids; shape [n], >= 0."""

@@ -1,4 +1,4 @@
-"""Promises: knobs of a fitted router whose expected loss is certified on prompts that it was not fitted on."""
+"""Promises: policies of a fitted router whose expected loss is certified on prompts that it was not fitted on."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from router_ml.core.decision import Policy
 from router_ml.core.guarantee import Guarantee, GuaranteeKind
-from router_ml.core.policy import choose
-from router_ml.evaluation.frontier import sweep_bar, sweep_value
-from router_ml.evaluation.guarantees import Certificate, Method, certify
+from router_ml.core.menu import OperatingPoint
+from router_ml.core.policy import Policy, Reference, Rule, Shortfall
+from router_ml.evaluation.frontier import sweep_value
+from router_ml.evaluation.guarantees import Certificate, Method, certify, rows_needed
+from router_ml.evaluation.tradeoff import Expectations
 
-__all__ = ["DELTAS", "LIMITS", "CalibrationSet", "knob_grid", "make_promises"]
+__all__ = ["DELTAS", "LIMITS", "CalibrationSet", "make_promises", "policy_grid", "prompts_to_certify", "with_points"]
 
-LIMITS = (0.01, 0.02, 0.05, 0.1)
+LIMITS = (0.005, 0.01, 0.02, 0.05, 0.1)
 DELTAS = (0.05, 0.1)
 """What an artifact's table holds, beside what was asked for."""
-N_KNOBS = 40
-"""Settings that are tested in order: a finer grid gives noise more occasions to stop the sequence."""
+N_POLICIES = 40
+"""Policies that are tested in order. A finer grid lowers power: the sequence stops at the first failed test."""
 MIN_SLICE = 300
 """Units of a slice that gets promises of its own."""
 _WORST = 1.0
@@ -34,10 +35,8 @@ class CalibrationSet:
 
     Attributes
     ----------
-    p_meets, expected_quality, expected_cost_usd : array [n, T]
-        What the router says.
-    to_safety : array [n] of bool
-        Prompts that go to the reference tier since they are novel.
+    expected : Expectations
+        Predicted by the router.
     quality, meets, cost_usd : array [n, T]
         Observed; of partial logs pseudo-outcomes, and expected costs.
     bound : float
@@ -56,10 +55,7 @@ class CalibrationSet:
         Whether anything is known of the tier on such prompts. All where not given. What isn't known counts as the worst: a loss of 1.
     """
 
-    p_meets: NDArray[np.float64]
-    expected_quality: NDArray[np.float64]
-    expected_cost_usd: NDArray[np.float64]
-    to_safety: NDArray[np.bool_]
+    expected: Expectations
     quality: NDArray[np.float64]
     meets: NDArray[np.float64]
     cost_usd: NDArray[np.float64]
@@ -76,15 +72,12 @@ class CalibrationSet:
         if not self.supported.size:
             object.__setattr__(self, "supported", np.ones(self.quality.shape, dtype=bool))
 
-    def choices(self, policy: Policy, knobs: NDArray[np.float64], reference: int) -> NDArray[np.intp]:
-        """The tier that each knob takes for each prompt; shape [n, K]."""
-        picked = [
-            choose(policy, knob, self.p_meets, self.expected_quality, self.expected_cost_usd) for knob in knobs.tolist()
-        ]
-        return np.where(self.to_safety[:, None], reference, np.column_stack(picked))
+    def choices(self, rule: Rule, policies: Sequence[Policy]) -> NDArray[np.intp]:
+        """The tier that each policy takes for each prompt, by the rule otherwise; shape [n, K]."""
+        return np.column_stack([self.expected.choices(replace(rule, policy=policy)) for policy in policies])
 
     def losses(self, picked: NDArray[np.intp], reference: int) -> dict[GuaranteeKind, NDArray[np.float64]]:
-        """What each kind of promise bounds, for each prompt and knob of :meth:`choices`; shape [n, K] each."""
+        """What each kind of promise bounds, for each prompt and policy of :meth:`choices`; shape [n, K] each."""
         known = np.take_along_axis(self.supported, picked, axis=1)
         lost = self.quality[:, [reference]] - np.take_along_axis(self.quality, picked, axis=1)
         # The reference tier loses nothing against itself, known or not.
@@ -95,7 +88,7 @@ class CalibrationSet:
         }
 
     def saving(self, picked: NDArray[np.intp], reference: int) -> NDArray[np.float64]:
-        """Share of the reference tier's cost that each knob of :meth:`choices` saves; shape [K]."""
+        """Share of the reference tier's cost that each policy of :meth:`choices` saves; shape [K]."""
         spent = np.take_along_axis(self.cost_usd, picked, axis=1).sum(axis=0)
         return np.asarray(1 - spent / self.cost_usd[:, reference].sum())
 
@@ -103,54 +96,70 @@ class CalibrationSet:
         """The given prompts only."""
         tables = {f.name: getattr(self, f.name) for f in fields(self)}
         taken: dict[str, Any] = {n: value[rows] for n, value in tables.items() if isinstance(value, np.ndarray)}
+        taken["expected"] = self.expected.take(rows)
         return replace(self, **taken, slices={name: values[rows] for name, values in self.slices.items()})
 
 
-def knob_grid(
-    policy: Policy,
-    p_meets: NDArray[np.float64],
-    expected_quality: NDArray[np.float64],
-    expected_cost_usd: NDArray[np.float64],
-    *,
-    n_knobs: int = N_KNOBS,
-) -> NDArray[np.float64]:
-    """Knobs from the safest to the boldest, at even steps of expected cost; shape [K].
+def policy_grid(expected: Expectations, rule: Rule, *, n_policies: int = N_POLICIES) -> tuple[Policy, ...]:
+    """Policies from the safest to the boldest, at even steps of expected cost.
 
-    From predictions on prompts other than those that the knobs are tested on: they have to be fixed before.
+    From predictions on prompts other than those that the policies are tested on: they have to be fixed before.
     """
-    sweep = sweep_bar(p_meets) if policy == "bar" else sweep_value(expected_quality, expected_cost_usd)
+    if expected.quality.shape[1] < 2:
+        return (Shortfall(0.0),)
+    sweep = sweep_value(expected.quality, expected.cost_usd)
     usable = np.isfinite(sweep.knob)
-    knob, choices = sweep.knob[usable], sweep.choices[usable]
+    order = np.argsort(sweep.knob[usable], kind="stable")
+    price, choices = sweep.knob[usable][order], sweep.choices[usable][order]
     rows = np.arange(choices.shape[1])
-    cost = np.array([expected_cost_usd[rows, c].mean() for c in choices])
-    order = np.argsort(-knob if policy == "bar" else knob, kind="stable")
-    knob, cost = knob[order], cost[order]
-    wanted = np.linspace(cost[0], cost[-1], n_knobs)
+    cost = np.array([expected.cost_usd[rows, c].mean() for c in choices])
+    wanted = np.linspace(cost[0], cost[-1], n_policies)
     nearest = np.unique(np.abs(cost[:, None] - wanted).argmin(axis=0))
-    grid = knob[nearest]
-    return np.unique(np.minimum(grid, 1.0))[::-1] if policy == "bar" else np.unique(grid)
+    return tuple(Shortfall(float(e)) for e in np.unique(price[nearest]) * rule.reference_cost_usd)
+
+
+def with_points(policies: Sequence[Policy], points: Sequence[OperatingPoint]) -> tuple[Policy, ...]:
+    """Add the operating points' own policies to a grid of :func:`policy_grid`, in its order, so that they are tested, too."""
+    epsilons = {p.epsilon for p in (*policies, *(point.policy for point in points)) if isinstance(p, Shortfall)}
+    return tuple(map(Shortfall, sorted(epsilons)))
+
+
+def prompts_to_certify(
+    calibration: CalibrationSet, rule: Rule, policy: Policy, limit: float, delta: float
+) -> tuple[float, float]:
+    """About how many prompts it takes to certify a policy for a limit on the loss, at the loss that is observed.
+
+    Returns
+    -------
+    mean_loss : float
+        Of the policy, against the reference tier.
+    n : float
+        Prompts to certify on, those at hand included; infinite where the observed loss isn't under the limit.
+    """
+    picked = calibration.choices(rule, [policy])
+    means = _unit_means(calibration.losses(picked, rule.reference)["loss"], calibration.unit)
+    more = rows_needed(means / calibration.bound, limit / calibration.bound, delta)
+    return float(means.mean()), len(means) + more
 
 
 def make_promises(
     calibration: CalibrationSet,
-    policy: Policy,
-    knobs: NDArray[np.float64],
-    reference: int,
+    policies: Sequence[Policy],
+    rule: Rule,
     *,
     limits: Mapping[GuaranteeKind, Sequence[float]],
     deltas: Sequence[float],
     random_state: int,
 ) -> tuple[Guarantee, ...]:
-    """Certify the boldest knob for each limit and delta, for all prompts and for each slice of 300 or more.
+    """Certify the boldest policy for each limit and delta, for all prompts and for each slice of 300 or more.
 
     Parameters
     ----------
     calibration : CalibrationSet
-    policy : {"bar", "value"}
-    knobs : array [K]
-        From the safest to the boldest, fixed before the calibration set was seen (:func:`knob_grid`).
-    reference : int
-        Index of the tier that losses are measured against, fixed before, too.
+    policies : sequence of K Policy
+        From the safest to the boldest, fixed before the calibration set was seen (:func:`policy_grid`).
+    rule : Rule
+        Novelty and the reference tier, that losses are measured against, fixed before, too; its own policy doesn't matter.
     limits : mapping of kind to limits
     deltas : sequence of float
     random_state : int
@@ -171,7 +180,8 @@ def make_promises(
     ----------
     Angelopoulos, Bates, Candès, Jordan, Lei (2021), "Learn then test", arXiv:2110.01052.
     """
-    picked = calibration.choices(policy, knobs, reference)
+    reference = rule.reference
+    picked = calibration.choices(rule, policies)
     losses = calibration.losses(picked, reference)
     parts = [(None, np.ones(len(picked), dtype=bool)), *_slices(calibration.slices, calibration.unit)]
     promises = []
@@ -190,18 +200,18 @@ def make_promises(
                 method=method,
                 random_state=random_state,
             )
-            for (limit, delta), (index, rows_needed) in certified.items():
+            for (limit, delta), (index, needed) in certified.items():
                 promises.append(
                     Guarantee(
                         kind,
                         limit,
                         delta,
-                        policy,
-                        knob=None if index is None else float(knobs[index]),
+                        policy=Reference() if index is None else policies[index],
+                        certified=index is not None,
                         n=len(means),
                         mean_loss=None if index is None else float(means[:, index].mean()),
                         saving=None if index is None else float(saving[index]),
-                        rows_needed=rows_needed,
+                        rows_needed=needed,
                         slice=name,
                         note=calibration.note,
                     )

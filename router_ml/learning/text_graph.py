@@ -32,7 +32,6 @@ from onnx import helper, numpy_helper
 from router_ml.core.artifact import TEXT_INPUTS, Artifact, check_reads_tokens, read_artifact
 from router_ml.core.features import FIRST_TOKEN, N_PAIRS, N_WHOLE, PAIR_MULTIPLIER, PAIR_START
 from router_ml.core.inference import FEATURE_INPUTS
-from router_ml.core.policy import choose
 from router_ml.core.router import Router
 from router_ml.core.text import HEAD_CHARS, MAX_CHARS, TAIL_CHARS
 from router_ml.core.tokenize import words_are_independent
@@ -60,7 +59,7 @@ PROBES = (
 )
 """Texts that a wrong graph would answer otherwise: white space of all kinds, reserved tokens, bytes, both sides of the cut."""
 
-_OUTPUTS = ["p_meets", "quality", "output_tokens"]
+_OUTPUTS = ["p_meets", "quality", "output_tokens", "novelty"]
 _BYTE_PIECES = [f"<0x{byte:02X}>" for byte in range(256)]
 
 _GRAPH = """
@@ -261,11 +260,11 @@ def _check(router: Router, model: bytes, prompts: Sequence[str]) -> Parity:
         raise ExportError("There is no prompt to check the graph on; give at least one.")
     session = text_session(model)
     expected = router.predict(prompts)
-    p_meets, quality, output_tokens = _run_in_turn(session, prompts)
-    policy, knob = router.setting.policy, router.setting.knob
+    p_meets, quality, output_tokens, novelty = _run_in_turn(session, prompts)
+    rule = router.metadata.rule()
     cost_usd = router.ladder.cost_usd(expected.input_tokens, output_tokens)
-    same = choose(policy, knob, p_meets, quality, cost_usd) == choose(
-        policy, knob, expected.p_meets, expected.quality, expected.cost_usd
+    same = rule.choose(p_meets, quality, cost_usd, novelty) == rule.choose(
+        expected.p_meets, expected.quality, expected.cost_usd, expected.novelty
     )
     parity = Parity(len(prompts), float(np.abs(p_meets - expected.p_meets).max()), float(same.mean()))
     if not parity.max_difference <= MAX_DIFFERENCE or parity.agreement < MIN_AGREEMENT:

@@ -14,8 +14,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from router_ml import tracking
-from router_ml.core.artifact import Setting
 from router_ml.core.guarantee import Guarantee
+from router_ml.core.menu import Menu, find_point
 from router_ml.core.router import Router
 from router_ml.evaluation.summary import Evaluation
 from router_ml.ladder import Ladder
@@ -53,10 +53,11 @@ class FitResult:
         The artifact.
     traffic : Validated
     prepared : Prepared
-    settings : tuple of Setting
-        The default first.
+    menu : Menu
     promises : tuple of Guarantee
         What was certified, and what could not be; empty where nothing was asked for.
+    advice : str
+        Where nothing useful could be certified, what to do; else empty.
     reason : str or None
         Why a search chose the learner; None where it was named.
     curve : tuple of CurvePoint
@@ -73,8 +74,9 @@ class FitResult:
     path: Path
     traffic: Validated
     prepared: Prepared
-    settings: tuple[Setting, ...]
+    menu: Menu
     promises: tuple[Guarantee, ...]
+    advice: str
     reason: str | None
     curve: tuple[CurvePoint, ...]
     parity: Parity
@@ -89,13 +91,14 @@ class FitResult:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What to know before the artifact is used: that it isn't known to be better than single tiers, where it isn't."""
-        if self.evaluation is None or self.evaluation.better:
-            return ()
-        return (
-            f"NO BETTER than the single tiers, as far as {self.evaluation.n_prompts:,} prompts can tell: what it gains on them in "
-            "cross-validation may be noise. Give more prompts, or use single tiers.",
-        )
+        """What to know before the artifact is used: that nothing useful is certified, or nothing known to be gained, where that is so."""
+        found = [f"CERTIFIES NOTHING USEFUL. {self.advice}"] if self.advice else []
+        if self.evaluation is not None and not self.evaluation.better:
+            found.append(
+                f"NO BETTER than the single tiers, as far as {self.evaluation.n_prompts:,} prompts can tell: what it gains on them in "
+                "cross-validation may be noise."
+            )
+        return tuple(found)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -106,8 +109,11 @@ class FitResult:
             "tiers": self.prepared.ladder.to_dicts(),
             "notes": list(self.prepared.notes),
             "labels": dict(self.label_counts.iter_rows()),
-            "settings": [asdict(s) for s in self.settings],
+            "headline": self.menu.headline,
+            "menu": [p.to_dict() for p in self.menu.points],
+            "default": self.menu.default,
             "promises": [p.to_dict() for p in self.promises],
+            "advice": self.advice,
             "learner_chosen": self.reason,
             "learning_curve": [point._asdict() for point in self.curve],
             "parity": asdict(self.parity),
@@ -124,7 +130,7 @@ class FitResult:
         lines += [
             f"Labels of {self.prepared.labels.height:,} prompts: {counts}",
             f"Artifact: {self.path} (checked on {self.parity.n_prompts} held-out prompts: p_meets differs by at most {self.parity.max_difference:.1g})",
-            f"Default: {self.settings[0]}",
+            f"Default: {find_point(self.menu.points, self.menu.default)}",
         ]
         if self.reason is not None:
             lines.insert(len(self.warnings) + 1, f"Learner: {self.reason}")
@@ -202,17 +208,18 @@ def fit(
                 run.log_figures(figures(trained.evaluation, trained.curve))
         run.log_router(out)
     return FitResult(
-        out,
-        traffic,
-        prepared,
-        trained.settings,
-        trained.promises,
-        trained.reason,
-        trained.curve,
-        parity,
-        trained.evaluation,
-        rejects,
-        run.id,
+        path=out,
+        traffic=traffic,
+        prepared=prepared,
+        menu=Menu(trained.menu, trained.default, trained.reference, prepared.ladder.names),
+        promises=trained.promises,
+        advice=trained.advice,
+        reason=trained.reason,
+        curve=trained.curve,
+        parity=parity,
+        evaluation=trained.evaluation,
+        rejects=rejects,
+        run_id=run.id,
     )
 
 

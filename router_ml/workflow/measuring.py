@@ -9,21 +9,22 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from router_ml.core.acceptance import seen_states
 from router_ml.core.decision import Prediction
-from router_ml.core.policy import choose, choose_reference
 from router_ml.core.router import Router
 from router_ml.errors import TrafficError
 from router_ml.evaluation.cascade import cascade_figures, simulate_cascade
 from router_ml.evaluation.figures import curve_figure, draw_figures, to_png
 from router_ml.evaluation.frontier import hull, points, sweep_value
 from router_ml.evaluation.summary import Evaluation, evaluate
+from router_ml.evaluation.tradeoff import Expectations, Outcomes, measure_menu
 from router_ml.learning.curve import CurvePoint, curve_text
 from router_ml.learning.threads import single_threaded
 from router_ml.traffic.labels import Bar, meets
+from router_ml.traffic.ladders import dated_names
 from router_ml.traffic.observations import Observations, observe, slices
+from router_ml.traffic.split import connected_groups
 from router_ml.traffic.validate import MAX_REJECTS
 from router_ml.workflow.caveats import seen_in_training, simulated
 from router_ml.workflow.data import read_traffic
@@ -61,7 +62,8 @@ def evaluate_router(
     lacking = [m for m in router.ladder.models if m not in seen]
     if lacking:
         raise TrafficError(
-            f"The traffic holds no answer of {lacking}, which the router's ladder names; it holds {sorted(seen)}."
+            f"The traffic holds no answer of {lacking}, which the router's ladder names; it holds {sorted(seen)}. "
+            f"{dated_names(lacking, seen)}".rstrip()
         )
     observations = observe(traffic, router.ladder)
     complete = observations.complete
@@ -77,6 +79,10 @@ def evaluate_router(
         )
     observations = observations.take(complete)
     prediction = router.predict(observations.prompt.tolist())
+    rule, expected = router.metadata.rule(), Expectations.of(prediction)
+    groups = connected_groups(observations.prompt, observations.session_id)
+    outcomes = Outcomes(observations.quality, observations.cost_usd, rule.reference, groups)
+    points = measure_menu(router.metadata.points, rule, expected, outcomes, random_state=random_state)
     evaluation = evaluate(
         prediction.p_meets,
         prediction.quality,
@@ -84,24 +90,15 @@ def evaluate_router(
         observations.quality,
         observations.cost_usd,
         tiers=router.ladder.names,
-        default_choice=_default_choice(router, prediction),
+        default_choice=expected.choices(rule),
         meets=meets(observations.quality, router.ladder, dataclasses.replace(Bar(**router.metadata.bar), margin=0.0)),
         random_state=random_state,
         n_resamples=n_resamples,
         slices=slices(observations),
+        menu=dataclasses.replace(router.menu, points=points),
         warnings=(*seen_in_training(router, paths, observations.prompt_id), *simulated(observations.source)),
     )
     return _with_cascade(evaluation, router, observations, prediction, min(n_resamples, _RESAMPLES), random_state)
-
-
-def _default_choice(router: Router, prediction: Prediction) -> NDArray[np.intp]:
-    """The tiers that the default setting takes, queries unlike the training traffic included."""
-    metadata, said = router.metadata, (prediction.p_meets, prediction.quality, prediction.cost_usd)
-    chosen = choose(router.setting.policy, router.setting.knob, *said)
-    if metadata.novelty_threshold is None:
-        return chosen
-    safe = choose_reference(prediction.quality, router.ladder.index(metadata.reference))
-    return np.where(prediction.novelty > metadata.novelty_threshold, safe, chosen)
 
 
 def _with_cascade(
@@ -166,11 +163,8 @@ def report_facts(router: Router, evaluation: Evaluation) -> dict[str, str]:
         "encoder": str(metadata.encoder["name"]),
         "learner": str(metadata.learner["name"]),
         "reference tier": metadata.reference,
-        "default": str(router.setting),
-        **{
-            f"promise {i}": f"{g} (knob {g.knob:.4g})" if g.knob is not None else str(g)
-            for i, g in enumerate(metadata.guarantees, start=1)
-        },
+        "default": str(router.default),
+        **{f"promise {i}": str(g) for i, g in enumerate(metadata.guarantees, start=1)},
         "unlike the training traffic": "ignored"
         if metadata.novelty_threshold is None
         else f"above a novelty of {metadata.novelty_threshold:.3g} to the reference tier",

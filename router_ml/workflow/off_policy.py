@@ -293,8 +293,8 @@ def _given_propensity(seen: Observations) -> NDArray[np.float64] | None:
 
 
 def _setting(decision: Decision, options: Options) -> str:
-    """The policy and knob of a decision, and what else was asked for."""
-    asked = [f"policy {decision.policy}", f"knob {decision.knob:.4g}"]
+    """The policy of a decision, and what else was asked for."""
+    asked = [f"policy {decision.policy}", f"parameter {decision.parameter:.4g}"]
     for name, value in options.items():
         if name not in ("policy", "threshold", "lam") and value is not None and value is not False:
             if isinstance(value, Collection) and not isinstance(value, str):

@@ -31,8 +31,8 @@ class FitOptions:
         The learner's own settings.
     encoder : str
         See :func:`router_ml.learning.encoders.load_encoder`.
-    quality_target : float
-        The default setting keeps this share of the best single tier's quality, in (0, 1].
+    max_quality_drop : float
+        The default operating point loses at most this much expected quality against the reference tier, in [0, 1); 0.01: one point.
     n_folds : int
         Folds of the cross-validation.
     cascade : bool
@@ -40,7 +40,7 @@ class FitOptions:
     reference : str or None
         The reference tier; None: the tier of best mean quality (for a relative bar, the bar's own).
     max_loss, max_violation : float or None
-        Certify the default setting: its expected quality loss against the reference tier, or its share of answers under the bar.
+        Certify the default: its expected quality loss against the reference tier, or its share of answers under the bar.
         Either holds prompts out of the training, for a table of promises to rest on.
     delta : float
         The chance that the promise fails, in (0, 1).
@@ -65,7 +65,7 @@ class FitOptions:
     learner: str = AUTO
     learner_params: Mapping[str, Any] = field(default_factory=dict)
     encoder: str = "static"
-    quality_target: float = 1.0
+    max_quality_drop: float = 0.01
     n_folds: int = 5
     cascade: bool = False
     reference: str | None = None
@@ -86,8 +86,10 @@ class FitOptions:
             raise InputError(f"There is no learner {self.learner!r}; choose from {', '.join((AUTO, *LEARNERS))}.")
         if self.learner == AUTO and self.learner_params:
             raise InputError("Settings of a learner need its name: give 'learner' beside 'learner_params'.")
-        if not 0 < self.quality_target <= 1:
-            raise InputError(f"The quality target is {self.quality_target!r}; it needs to be a share in (0, 1].")
+        if not 0 <= self.max_quality_drop < 1:
+            raise InputError(
+                f"max_quality_drop is {self.max_quality_drop!r}; it needs to be a number in [0, 1), such as 0.01."
+            )
         for name in ("max_loss", "max_violation", "delta", "calibration_share"):
             value = getattr(self, name)
             if value is not None and not 0 < value < 1:
@@ -106,7 +108,7 @@ class FitOptions:
         """The settings that decide the result, flat, for a tracker."""
         settings = {f"bar.{k}": v for k, v in self.bar.to_dict().items()}
         settings |= {
-            name: getattr(self, name) for name in ("learner", "encoder", "quality_target", "n_folds", "random_state")
+            name: getattr(self, name) for name in ("learner", "encoder", "max_quality_drop", "n_folds", "random_state")
         }
         if self.cascade:
             settings["cascade"] = True

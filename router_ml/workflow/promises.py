@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from router_ml.core.artifact import Setting
 from router_ml.core.guarantee import Guarantee, GuaranteeKind, find_guarantee
+from router_ml.core.menu import Menu, OperatingPoint, find_point
+from router_ml.core.policy import Rule, Shortfall
 from router_ml.errors import TrafficError
 from router_ml.evaluation.off_policy import pseudo_outcomes
+from router_ml.evaluation.tradeoff import Expectations
 from router_ml.ladder import Ladder
 from router_ml.learning.export import InputTokens
 from router_ml.learning.model import FittedModel
 from router_ml.learning.partial import MIN_PROPENSITY, LogDesign
-from router_ml.learning.promising import DELTAS, LIMITS, CalibrationSet, knob_grid, make_promises
-from router_ml.learning.targets import Outputs
+from router_ml.learning.promising import (
+    DELTAS,
+    LIMITS,
+    CalibrationSet,
+    make_promises,
+    policy_grid,
+    prompts_to_certify,
+    with_points,
+)
 from router_ml.traffic.labels import meets
 from router_ml.traffic.observations import Observations
 from router_ml.traffic.split import connected_groups, split_by_hash
@@ -26,9 +34,15 @@ from router_ml.workflow.data import MIN_PROMPTS
 from router_ml.workflow.embedding import Embedded
 from router_ml.workflow.options import FitOptions
 
-__all__ = ["can_test_exactly", "certified_default", "held_for_promises", "promise"]
-
-logger = logging.getLogger(__name__)
+__all__ = [
+    "HeldOut",
+    "Promised",
+    "can_test_exactly",
+    "certified_menu",
+    "certified_point",
+    "held_for_promises",
+    "promise",
+]
 
 _NEARLY_ALL = 0.9
 
@@ -69,114 +83,206 @@ def can_test_exactly(training: Observations) -> bool:
     return bool(np.isin(answers, (0.0, 1.0)).all()) and n_units >= _NEARLY_ALL * len(training)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class HeldOut:
+    """Prompts that are kept out of training, for promises to rest on.
+
+    Attributes
+    ----------
+    observations : Observations
+    embedded : Embedded
+    design : LogDesign
+    """
+
+    observations: Observations
+    embedded: Embedded
+    design: LogDesign
+
+    def take(self, rows: NDArray[np.bool_]) -> HeldOut:
+        """Return the given prompts only."""
+        return HeldOut(self.observations.take(rows), self.embedded.take(rows), self.design.take(rows))
+
+
+@dataclass(frozen=True, slots=True)
+class Promised:
+    """What was certified.
+
+    Attributes
+    ----------
+    guarantees : tuple of Guarantee
+        Each limit, delta and slice; also those for which nothing could be certified.
+    advice : str
+        Where nothing useful is certified for what was asked: what would be, and what it takes; else empty.
+    """
+
+    guarantees: tuple[Guarantee, ...]
+    advice: str
+
+
 def promise(
+    held: HeldOut,
     model: FittedModel,
-    embedded: Embedded,
-    observations: Observations,
-    design: LogDesign,
     input_tokens: InputTokens,
     ladder: Ladder,
-    reference: int,
-    default: Setting,
-    training: Outputs,
-    training_cost_usd: NDArray[np.float64],
+    training: Expectations,
+    menu: Menu,
+    rule: Rule,
     options: FitOptions,
     *,
     exact: bool = False,
-) -> tuple[Guarantee, ...]:
-    """Certify the default policy's knobs on prompts that the model was not fitted on.
+) -> Promised:
+    """Certify policies on prompts that the model was not fitted on.
 
     Parameters
     ----------
-    embedded, observations, design
-        Of the prompts held out (:func:`held_for_promises`).
-    reference : int
-        Index of the reference tier, chosen on the training prompts.
-    default : Setting
-        Its policy is the one that is certified.
-    training, training_cost_usd : Outputs, array [m, T]
-        Out of fold on the training prompts, for the knobs to be fixed by.
+    held : HeldOut
+        See :func:`held_for_promises`.
+    model, input_tokens, ladder
+        Fitted on the training prompts.
+    training : Expectations
+        Out of fold on the training prompts, by which the policies to test are fixed.
+    menu : Menu
+        Its points are among the policies that are tested. What it takes to certify its default is said where nothing useful is certified.
+    rule : Rule
+        Of the router; the reference tier was chosen on the training prompts.
+    options : FitOptions
     exact : bool
         See :func:`can_test_exactly`; asked of the training prompts.
     """
-    rows = np.asarray(~np.isnan(observations.quality).all(axis=1))
-    if design.is_complete:
-        rows &= observations.complete
-    seen, told, design = observations.take(rows), embedded.take(rows), design.take(rows)
-    said = model.predict(told.inputs)
-    tokens = input_tokens.base + input_tokens.per_char * told.n_chars[:, None]
-    expected_cost = ladder.cost_usd(tokens, said.output_tokens)
-    bar = replace(options.bar, margin=0.0)
-    if bar.kind == "relative":
-        # The tier that was found on the training prompts: on these another may be the best.
-        bar = replace(bar, reference=ladder.names[reference])
-    met = meets(seen.quality, ladder, bar)
-    quality, cost, bound = seen.quality, seen.cost_usd, 1.0
-    if not design.is_complete:
-        quality = _completed(seen.quality, design, said.quality)
-        met = _completed(met, design, said.p_meets)
-        cost, bound = expected_cost, _bound(seen.quality, design, reference)
-    unit, supported = connected_groups(seen.prompt, seen.session_id), _supported(seen.quality, design)
-    policy = "value" if default.policy == "reference" else default.policy
-    calibration = CalibrationSet(
-        said.p_meets,
-        said.quality,
-        expected_cost,
-        said.novelty > model.novelty.threshold if options.safe_when_novel else np.zeros(len(seen), dtype=bool),
-        quality,
-        met,
-        cost,
-        bound,
-        "; ".join(_notes(observations, unit, supported, design, ladder)),
-        {"source": seen.source, "category": seen.category},
-        unit,
-        exact,
-        supported,
+    rows = np.asarray(~np.isnan(held.observations.quality).all(axis=1))
+    if held.design.is_complete:
+        rows &= held.observations.complete
+    calibration = _calibration_set(
+        held.take(rows), model, input_tokens, ladder, rule, options, exact=exact, left_out=int((~rows).sum())
     )
     limits: Mapping[GuaranteeKind, Sequence[float]] = {
         "loss": (*LIMITS, *([] if options.max_loss is None else [options.max_loss])),
         "violation": () if options.max_violation is None else (options.max_violation,),
     }
-    knobs = knob_grid(policy, training.p_meets, training.quality, training_cost_usd)
-    return make_promises(
+    guarantees = make_promises(
         calibration,
-        policy,
-        knobs,
-        reference,
+        with_points(policy_grid(training, rule), menu.points),
+        rule,
         limits=limits,
         deltas=(*DELTAS, options.delta),
         random_state=options.random_state,
     )
+    asked = _asked(guarantees, options)
+    default = find_point(menu.points, menu.default)
+    return Promised(guarantees, "" if asked.is_useful else _advice(asked, guarantees, calibration, default, rule))
 
 
-def certified_default(promises: Sequence[Guarantee], reference: int, default: Setting, options: FitOptions) -> Setting:
-    """The setting that keeps what was asked for; the reference tier for everything where nothing could be certified."""
+def _calibration_set(
+    held: HeldOut,
+    model: FittedModel,
+    input_tokens: InputTokens,
+    ladder: Ladder,
+    rule: Rule,
+    options: FitOptions,
+    *,
+    exact: bool,
+    left_out: int,
+) -> CalibrationSet:
+    seen, design = held.observations, held.design
+    said = model.predict(held.embedded.inputs)
+    tokens = input_tokens.base + input_tokens.per_char * held.embedded.n_chars[:, None]
+    expected = Expectations(said.p_meets, said.quality, ladder.cost_usd(tokens, said.output_tokens), said.novelty)
+    bar = replace(options.bar, margin=0.0)
+    if bar.kind == "relative":
+        # The tier that was found on the training prompts: on these another may be the best.
+        bar = replace(bar, reference=ladder.names[rule.reference])
+    met = meets(seen.quality, ladder, bar)
+    quality, cost, bound = seen.quality, seen.cost_usd, 1.0
+    if not design.is_complete:
+        quality = _completed(seen.quality, design, said.quality)
+        met = _completed(met, design, said.p_meets)
+        cost, bound = expected.cost_usd, _bound(seen.quality, design, rule.reference)
+    unit, supported = connected_groups(seen.prompt, seen.session_id), _supported(seen.quality, design)
+    return CalibrationSet(
+        expected=expected,
+        quality=quality,
+        meets=met,
+        cost_usd=cost,
+        bound=bound,
+        note="; ".join(_notes(left_out, unit, supported, design, ladder)),
+        slices={"source": seen.source, "category": seen.category},
+        unit=unit,
+        exact=exact,
+        supported=supported,
+    )
+
+
+def _asked(guarantees: Sequence[Guarantee], options: FitOptions) -> Guarantee:
     if options.max_loss is not None:
-        found = find_guarantee(promises, "loss", options.max_loss, options.delta)
-    else:
-        assert options.max_violation is not None  # else nothing is promised
-        found = find_guarantee(promises, "violation", options.max_violation, options.delta)
-    if found.knob is None:
-        logger.warning("Nothing certified: %s.", found)
-        return Setting(
-            "the reference tier for everything",
-            "reference",
-            float(reference),
-            default.best_single_quality,
-            default.best_single_cost_usd,
-            default.best_single_quality,
-            default.best_single_cost_usd,
-            str(found),
-        )
-    return Setting(
-        "certified",
-        found.policy,
-        found.knob,
-        None,
-        None,
-        default.best_single_quality,
-        default.best_single_cost_usd,
-        str(found),
+        return find_guarantee(guarantees, "loss", options.max_loss, options.delta)
+    assert options.max_violation is not None  # else nothing is promised
+    return find_guarantee(guarantees, "violation", options.max_violation, options.delta)
+
+
+def _advice(
+    asked: Guarantee,
+    guarantees: Sequence[Guarantee],
+    calibration: CalibrationSet,
+    default: OperatingPoint,
+    rule: Rule,
+) -> str:
+    """Say that nothing useful is certified, what is, and how many prompts would certify the menu's default."""
+    what = "quality loss" if asked.kind == "loss" else "share of answers under the bar"
+    text = (
+        f"Nothing useful is certified for a {what} of at most {asked.limit:g} (delta {asked.delta:g}): on {asked.n:,} prompts only "
+        "always using the reference tier, or nearly so, can be."
+    )
+    useful = [
+        g for g in guarantees if g.kind == asked.kind and g.slice is None and g.delta == asked.delta and g.is_useful
+    ]
+    if useful:
+        best = min(useful, key=lambda g: g.limit)
+        text += f" The least that is certified usefully now: {best.limit:g}, saving {100 * (best.saving or 0):.0f} %."
+    if asked.kind == "violation":
+        return text
+    loss, n = prompts_to_certify(calibration, rule, default.policy, asked.limit, asked.delta)
+    verb = f"loses {100 * loss:.1f}" if loss > 0 else f"gains {-100 * loss + 0.0:.1f}"
+    share = f"the {default.name} operating point {verb} points on them"
+    if not np.isfinite(n):
+        return f"{text} No number of prompts like these would certify it for {asked.limit:g}: {share}. Ask for a larger loss."
+    if n <= asked.n:
+        return f"{text} By an estimate ({share}) so many prompts would mostly do: draw others with --seed, or hold out a few more."
+    return (
+        f"{text} By an estimate ({share}) about {n:,.0f} prompts to certify on would probably do: bring that many (--calibration-share "
+        "says how many of the traffic's are held out), or ask for a larger loss."
+    )
+
+
+def certified_menu(
+    points: Sequence[OperatingPoint], guarantees: Sequence[Guarantee], delta: float
+) -> tuple[OperatingPoint, ...]:
+    """Return the operating points, each with the guarantee for the loss that it is named by, where it was certified for that.
+
+    A point is certified where it isn't bolder than the boldest policy that was: those before it in the order of testing are certified, too.
+    """
+    boldest = {
+        g.limit: g for g in guarantees if g.certified and g.kind == "loss" and g.slice is None and g.delta == delta
+    }
+
+    def certified(point: OperatingPoint) -> OperatingPoint:
+        found = boldest.get(point.max_quality_drop or 0.0)
+        policies = point.policy, found and found.policy
+        if found is None or not all(isinstance(p, Shortfall) for p in policies):
+            return point
+        return replace(point, guarantee=str(found)) if point.policy.parameter <= found.policy.parameter else point
+
+    return tuple(map(certified, points))
+
+
+def certified_point(promised: Promised, options: FitOptions) -> OperatingPoint:
+    """Return the operating point of the policy that was certified for what was asked; always the reference tier where none was."""
+    asked = _asked(promised.guarantees, options)
+    return OperatingPoint(
+        name="certified",
+        policy=asked.policy,
+        max_quality_drop=options.max_loss,
+        guarantee=str(asked) if asked.certified else "",
+        note="" if asked.certified else str(asked),
     )
 
 
@@ -212,7 +318,7 @@ def _bound(observed: NDArray[np.float64], design: LogDesign, reference: int) -> 
 
 
 def _notes(
-    observations: Observations,
+    left_out: int,
     unit: NDArray[np.intp],
     supported: NDArray[np.bool_],
     design: LogDesign,
@@ -221,7 +327,6 @@ def _notes(
     """What promises rest on beside exchangeable traffic."""
     notes = []
     if design.is_complete:
-        left_out = int((~observations.complete).sum())
         if left_out:
             notes.append(f"{left_out:,} prompts that not every tier answered were left out")
     else:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -15,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router_ml import tracking
-from router_ml.core.artifact import Setting
 from router_ml.core.guarantee import Guarantee
+from router_ml.core.menu import Menu, OperatingPoint, find_point, point_name
 from router_ml.core.neighbours import Neighbours
-from router_ml.core.policy import choose, choose_reference
+from router_ml.core.policy import Reference, Rule
 from router_ml.errors import InputError
 from router_ml.evaluation.summary import Evaluation, evaluate
+from router_ml.evaluation.tradeoff import Expectations, Outcomes, tradeoffs
 from router_ml.ladder import Ladder
 from router_ml.learning.acceptance import AcceptanceModel, Answers, fit_acceptance
 from router_ml.learning.curve import CurvePoint, learning_curve
@@ -29,9 +31,9 @@ from router_ml.learning.export import InputTokens
 from router_ml.learning.inputs import Inputs, tokenize
 from router_ml.learning.learners import make_learner
 from router_ml.learning.model import CrossFitted, FittedModel, crossfit, group_folds
+from router_ml.learning.operating_points import MENU, build_menu
 from router_ml.learning.partial import Comparable, LogDesign, comparable, design_log
 from router_ml.learning.selection import CANDIDATES, PARTIAL_CANDIDATES, Candidate, select_learner
-from router_ml.learning.settings import choose_settings
 from router_ml.learning.targets import Outputs, Targets
 from router_ml.learning.threads import single_threaded
 from router_ml.traffic.labels import meets, reference_tier
@@ -41,7 +43,14 @@ from router_ml.workflow.caveats import simulated
 from router_ml.workflow.data import MIN_PROMPTS
 from router_ml.workflow.embedding import Embedded
 from router_ml.workflow.options import AUTO, FitOptions
-from router_ml.workflow.promises import can_test_exactly, certified_default, held_for_promises, promise
+from router_ml.workflow.promises import (
+    HeldOut,
+    can_test_exactly,
+    certified_menu,
+    certified_point,
+    held_for_promises,
+    promise,
+)
 
 __all__ = ["Trained", "train"]
 
@@ -58,18 +67,42 @@ _MAX_NEIGHBOURS = 20_000
 class Trained:
     """A model and what goes with it.
 
-    Its settings, the default first; its token lengths; the reference tier's name; its cross-validated evaluation (None: too few
-    prompts were answered by all tiers); what it promises; where a search chose the learner, why; its learning curve; and a sample
-    of the training prompts, where it was asked for.
+    Attributes
+    ----------
+    model : FittedModel
+    menu : tuple of OperatingPoint
+    default : str
+        Name of the default operating point.
+    input_tokens : InputTokens
+        How many tokens a prompt of some length is.
+    reference : str
+        Name of the reference tier.
+    reference_cost_usd : float
+        Mean cost of a call to it.
+    evaluation : Evaluation or None
+        Cross-validated; None: too few prompts were answered by all tiers.
+    acceptance : AcceptanceModel or None
+    promises : tuple of Guarantee
+    advice : str
+        Where nothing useful could be certified, what to do; else empty.
+    reason : str or None
+        Why a search chose the learner.
+    curve : tuple of CurvePoint
+        Learning curve.
+    neighbours : Neighbours or None
+        A sample of the training prompts, where it was asked for.
     """
 
     model: FittedModel
-    settings: tuple[Setting, ...]
+    menu: tuple[OperatingPoint, ...]
+    default: str
     input_tokens: InputTokens
     reference: str
+    reference_cost_usd: float
     evaluation: Evaluation | None
     acceptance: AcceptanceModel | None = None
     promises: tuple[Guarantee, ...] = ()
+    advice: str = ""
     reason: str | None = None
     curve: tuple[CurvePoint, ...] = ()
     neighbours: Neighbours | None = None
@@ -84,7 +117,10 @@ class Trained:
             "reference": self.reference,
             "promises": [p.to_dict() for p in self.promises],
             "neighbours": None if self.neighbours is None else self.neighbours.to_text(),
-            "settings": [asdict(s) for s in self.settings],
+            "reference_cost_usd": self.reference_cost_usd,
+            "menu": [p.to_dict() for p in self.menu],
+            "default": self.default,
+            "advice": self.advice,
             "input_tokens": tokens,
             "mlflow_run": run_id,
             "reason": self.reason,
@@ -100,20 +136,21 @@ class Trained:
         try:
             content = json.loads((folder / _TRAINED).read_text(encoding="utf-8"))
             tokens = InputTokens(**{name: np.array(values) for name, values in content["input_tokens"].items()})
-            settings = tuple(Setting(**s) for s in content["settings"])
-            curve = tuple(CurvePoint(*point) for point in content["curve"])
             acceptance = AcceptanceModel.load(folder / content["acceptance"]) if "acceptance" in content else None
             trained = cls(
-                FittedModel.load(folder / _MODEL),
-                settings,
-                tokens,
-                content["reference"],
-                None,
-                acceptance,
-                tuple(map(Guarantee.from_dict, content["promises"])),
-                content["reason"],
-                curve,
-                None if content["neighbours"] is None else Neighbours.from_text(content["neighbours"]),
+                model=FittedModel.load(folder / _MODEL),
+                menu=tuple(map(OperatingPoint.from_dict, content["menu"])),
+                default=content["default"],
+                input_tokens=tokens,
+                reference=content["reference"],
+                reference_cost_usd=content["reference_cost_usd"],
+                evaluation=None,
+                acceptance=acceptance,
+                promises=tuple(map(Guarantee.from_dict, content["promises"])),
+                advice=content["advice"],
+                reason=content["reason"],
+                curve=tuple(CurvePoint(*point) for point in content["curve"]),
+                neighbours=None if content["neighbours"] is None else Neighbours.from_text(content["neighbours"]),
             )
         except (OSError, ValueError, KeyError, TypeError) as exc:
             raise InputError(f"{folder} holds no trained model that can be read ({exc}); train it again.") from exc
@@ -143,7 +180,7 @@ def train(
     if text := design.summary(ladder.names):
         logger.info(text)
     held = held_for_promises(observations, options)
-    seen_apart, told_apart, design_apart = observations.take(held), embedded.take(held), design.take(held)
+    apart = HeldOut(observations, embedded, design).take(held)
     observations, embedded, design = observations.take(~held), embedded.take(~held), design.take(~held)
     targets = Targets(
         meets(observations.quality, ladder, options.bar),
@@ -166,53 +203,74 @@ def train(
     cost_usd = predicted_cost(fitted.outputs)
     table = comparable(targets, design, fitted.outputs, cost_usd)
     reference = _reference(table, observations, ladder, options)
-    settings = choose_settings(
-        fitted.outputs.p_meets[table.rows],
-        fitted.outputs.quality[table.rows],
-        cost_usd[table.rows],
-        table.quality,
-        table.cost_usd,
-        quality_target=options.quality_target,
+    reference_cost_usd = _reference_cost(observations.cost_usd[:, reference], cost_usd[:, reference])
+    threshold = fitted.model.novelty.threshold if options.safe_when_novel else math.inf
+    rule = Rule(Reference(), ladder.names, reference, reference_cost_usd, threshold)
+    out = fitted.outputs
+    expected = Expectations(out.p_meets, out.quality, cost_usd, out.novelty)
+    groups = connected_groups(observations.prompt, observations.session_id)
+    outcomes = Outcomes(table.quality, table.cost_usd, reference, groups[table.rows]) if len(table.quality) else None
+    menu = build_menu(
+        expected if outcomes is None else expected.take(table.rows),
+        outcomes,
+        rule,
+        drops=(*MENU, options.max_quality_drop),
+        random_state=options.random_state,
     )
+    default = find_point(menu, point_name(options.max_quality_drop))
     curve = learning_curve(
         fitted.model.learner, embedded.inputs, targets, folds, cost_of, random_state=options.random_state
     )
     for point in curve:
         run.log_metrics({"gap_closed": point.gap_closed}, prefix="learning_curve/", step=point.n_prompts)
     promises: tuple[Guarantee, ...] = ()
+    advice = ""
     if options.promises:
-        promises = promise(
+        promised = promise(
+            apart,
             fitted.model,
-            told_apart,
-            seen_apart,
-            design_apart,
             input_tokens,
             ladder,
-            reference,
-            settings[0],
-            fitted.outputs,
-            cost_usd,
+            expected,
+            Menu(menu, default.name, ladder.names[reference], ladder.names),
+            rule,
             options,
             exact=can_test_exactly(observations),
         )
-        settings = (certified_default(promises, reference, settings[0], options), *settings)
-    evaluation = _cross_validated(fitted, cost_usd, observations, ladder, settings[0], reference, options)
+        promises, advice = promised.guarantees, promised.advice
+        default = certified_point(promised, options)
+        if outcomes is not None:
+            choice = expected.take(table.rows).choices(replace(rule, policy=default.policy))
+            found = tradeoffs(choice[None], outcomes, random_state=options.random_state)[0]
+            default = replace(default, expected=found)
+        menu = (default, *certified_menu(menu, promises, options.delta))
+    evaluation = _cross_validated(expected, observations, ladder, menu, default.name, rule, options)
     acceptance = None
     if options.cascade:
         encoder = encoder or load_encoder(options.encoder)
         acceptance = _fit_acceptance(fitted, cost_usd, observations, targets, encoder)
     return Trained(
-        fitted.model,
-        settings,
-        input_tokens,
-        ladder.names[reference],
-        evaluation,
-        acceptance,
-        promises,
-        reason,
-        curve,
-        _neighbours(observations, embedded, options) if options.neighbours else None,
+        model=fitted.model,
+        menu=menu,
+        default=default.name,
+        input_tokens=input_tokens,
+        reference=ladder.names[reference],
+        reference_cost_usd=reference_cost_usd,
+        evaluation=evaluation,
+        acceptance=acceptance,
+        promises=promises,
+        advice=advice,
+        reason=reason,
+        curve=curve,
+        neighbours=_neighbours(observations, embedded, options) if options.neighbours else None,
     )
+
+
+def _reference_cost(observed: NDArray[np.float64], expected: NDArray[np.float64]) -> float:
+    """The mean cost of a call to the reference tier, as observed, else as expected; 1 USD where neither is above 0."""
+    known = observed[~np.isnan(observed)]
+    mean = float(known.mean()) if len(known) else float(expected.mean())
+    return mean if mean > 0 else 1.0
 
 
 def _design(observations: Observations, embedded: Embedded, options: FitOptions) -> LogDesign:
@@ -293,7 +351,8 @@ def _learn(
             fitted = crossfit(options.learner, learner, X, targets, folds, on_fold=lambda: bar.update() and None)
         return fitted, None
     names = PARTIAL_CANDIDATES if options.structure and not design.is_complete else CANDIDATES
-    with tqdm(total=len(names), desc="search", unit="learner", disable=not options.progress) as bar:
+    n_folds = len(np.unique(folds))
+    with tqdm(total=n_folds * len(names), desc="search", unit="fold", disable=not options.progress) as bar:
 
         @contextmanager
         def log_candidate(name: str) -> Iterator[Callable[[Candidate], None]]:
@@ -303,7 +362,6 @@ def _learn(
                 yield lambda c: child.log_metrics(
                     {"cv/value/aiq": c.aiq, "cv/value/gap_closed": c.gap_closed, "seconds": c.seconds}
                 )
-            bar.update()
 
         selection = select_learner(
             X,
@@ -314,6 +372,7 @@ def _learn(
             names=names,
             random_state=options.random_state,
             on_candidate=log_candidate,
+            on_fold=lambda: bar.update() and None,
         )
     if not selection.beats_constant:
         logger.warning(selection.reason)
@@ -321,29 +380,27 @@ def _learn(
 
 
 def _cross_validated(
-    fitted: CrossFitted,
-    cost_usd: NDArray[np.float64],
+    expected: Expectations,
     observations: Observations,
     ladder: Ladder,
-    setting: Setting,
-    reference: int,
+    menu: Sequence[OperatingPoint],
+    default: str,
+    rule: Rule,
     options: FitOptions,
 ) -> Evaluation | None:
     rows = np.flatnonzero(observations.complete)
     if len(rows) < MIN_PROMPTS:
         return None
-    seen = observations.take(rows)
-    predicted = fitted.outputs.p_meets[rows], fitted.outputs.quality[rows], cost_usd[rows]
-    chosen = choose(setting.policy, setting.knob, *predicted)
-    if options.safe_when_novel:
-        novel = fitted.outputs.novelty[rows] > fitted.model.novelty.threshold
-        chosen = np.where(novel, choose_reference(predicted[1], reference), chosen)
+    seen, expected = observations.take(rows), expected.take(rows)
     return evaluate(
-        *predicted,
+        expected.p_meets,
+        expected.quality,
+        expected.cost_usd,
         seen.quality,
         seen.cost_usd,
         tiers=ladder.names,
-        default_choice=chosen,
+        default_choice=expected.choices(replace(rule, policy=find_point(menu, default).policy)),
+        menu=Menu(tuple(menu), default, ladder.names[rule.reference], ladder.names),
         meets=meets(seen.quality, ladder, replace(options.bar, margin=0.0)),
         random_state=options.random_state,
         n_resamples=_RESAMPLES,

@@ -53,7 +53,7 @@ def test_a_good_answer_is_accepted_and_a_bad_one_is_not(router: Router) -> None:
     assert good.p > 0.8 > 0.3 > bad.p
 
 
-def test_under_the_value_policy_nothing_is_worth_a_high_price(router: Router) -> None:
+def test_under_utility_nothing_is_worth_a_high_price(router: Router) -> None:
     assert router.accept("Hello", "Sorry, I am lost?", router.ladder.names[0], lam=1e9).accepted
     assert not router.accept("Hello", "Sorry, I am lost?", router.ladder.names[0], lam=0.0).accepted
 

@@ -12,6 +12,7 @@ import pytest
 from router_ml.core.decision import Decision
 from router_ml.core.explanation import Explanation, TierView
 from router_ml.core.neighbours import Neighbour
+from router_ml.core.policy import Shortfall, Single
 from router_ml.core.router import Router
 from router_ml.errors import InputError, QueryError
 
@@ -30,6 +31,9 @@ def router(artifact: Path) -> Router:
         {"threshold": 0.9},
         {"lam": 10.0},
         {"policy": "reference"},
+        {"policy": Single("mini")},
+        {"policy": Shortfall(0.5)},
+        {"at": "5pt"},
         {"allowed": ["nano", "mini"]},
         {"forbidden": ["full"], "output_tokens": 50},
         {"ignore_novelty": True, "max_cost_usd": 1.0},
@@ -83,7 +87,7 @@ def test_an_explanation_is_plain_json(router: Router, options: dict[str, Any]) -
 
 
 def by_hand() -> Explanation:
-    decision = Decision("mini", "m", 0.9, 0.8, 0.002, "bar", 0.85, "meets_bar", 1.25)
+    decision = Decision("mini", "m", 0.9, 0.8, 0.002, "threshold", 0.85, "meets_bar", 1.25)
     tiers = (
         TierView("nano", "n", 0.5, 0.4, 100.0, 0.0001, "not allowed"),
         TierView("mini", "m", 0.9, 0.8, 100.0, 0.002, None),
@@ -93,10 +97,10 @@ def by_hand() -> Explanation:
 
 def test_the_text_has_a_line_for_all_that_is_known() -> None:
     assert by_hand().to_text().splitlines() == [
-        "mini is the cheapest tier whose answer is likely enough to meet the bar (90%, threshold 85%).",
+        "mini is the cheapest tier whose answer is likely enough to meet the bar (90 %, threshold 85 %).",
         "  nano  p_meets 0.50  quality 0.40  $0.000100  may not: not allowed",
         "  mini  p_meets 0.90  quality 0.80  $0.002000",
-        "Novelty 1.25, to the safe tier above 2.00",
+        "Novelty 1.25, to the reference tier above 2.00",
         "  like q7 (0.88): nano 0.00, mini 1.00",
     ]
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from router_ml.core.artifact import Artifact, read_artifact
 from router_ml.core.decision import Prediction
 from router_ml.core.limits import Limits
+from router_ml.core.policy import Rule, Threshold
 from router_ml.core.request import Request
 from router_ml.core.router import Router
 from router_ml.errors import QueryError
@@ -34,7 +35,8 @@ def request(**options: Any) -> Request:
     chosen = {"allowed": (True, True, True), "requires": frozenset(), "output_tokens": None, "max_cost_usd": None}
     chosen |= options
     allowed = np.array(chosen.pop("allowed"))
-    return Request("bar", 0.5, allowed=allowed, novelty=np.inf, is_plain=False, **chosen)
+    rule = Rule(Threshold(0.5), LADDER.names, 2, 0.01)
+    return Request(rule, allowed=allowed, is_plain=False, **chosen)
 
 
 def predicted(input_tokens: float, output_tokens: float = 100.0, n: int = 1) -> Prediction:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from router_ml.core.artifact import Artifact, read_artifact
 from router_ml.core.decision import Decision
 from router_ml.core.guarantee import Guarantee
+from router_ml.core.policy import Reference, Shortfall, Single, Threshold, Utility
 from router_ml.core.router import Router
 from router_ml.errors import QueryError
 from router_ml.ladder import CAPABILITIES, Ladder
@@ -26,11 +27,11 @@ TOOL = [{"role": "user", "content": LIKE}, {"role": "tool", "content": "Lima"}]
 CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": LIKE}]
 QUERIES: list[Any] = [LIKE, UNLIKE, LONG, IMAGE, TOOL, CHAT, "Hi", "Write a poem about " + "the sea " * 40]
 TABLE = (
-    Guarantee("loss", 0.02, 0.05, "value", None, 400),
-    Guarantee("loss", 0.05, 0.05, "value", 60.0, 400),
-    Guarantee("loss", 0.05, 0.1, "bar", 0.7, 400),
-    Guarantee("loss", 0.02, 0.05, "value", 5.0, 400, slice="category=law"),
-    Guarantee("violation", 0.3, 0.05, "bar", 0.4, 400),
+    Guarantee("loss", 0.02, 0.05, Reference(), False, 400),
+    Guarantee("loss", 0.05, 0.05, Shortfall(0.2), True, 400),
+    Guarantee("loss", 0.05, 0.1, Threshold(0.7), True, 400),
+    Guarantee("loss", 0.02, 0.05, Utility(5.0), True, 400, slice="category=law"),
+    Guarantee("violation", 0.3, 0.05, Threshold(0.4), True, 400),
 )
 
 
@@ -49,7 +50,18 @@ def router(loaded: Artifact) -> Router:
     return Router(loaded)
 
 
-@pytest.mark.parametrize("options", [{}, {"threshold": 0.0}, {"lam": 1e9}, {"policy": "reference"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"threshold": 0.0},
+        {"lam": 1e9},
+        {"policy": "reference"},
+        {"policy": Single("nano")},
+        {"policy": Shortfall(1e9)},
+        {"at": "5pt"},
+    ],
+)
 def test_a_novel_query_goes_to_the_reference_tier_and_says_so(router: Router, options: dict[str, Any]) -> None:
     decision = router.route(UNLIKE, **options)
     assert (decision.tier, decision.reason) == ("mini", "novel")
@@ -95,8 +107,19 @@ def test_the_only_tier_that_may_is_no_matter_of_novelty(router: Router) -> None:
 
 def test_the_reference_policy_says_so(router: Router) -> None:
     decision = router.route(LIKE, policy="reference")
-    assert (decision.tier, decision.reason, decision.policy, decision.knob) == ("mini", "reference", "reference", 1.0)
-    assert decision.explanation == "mini is the reference tier, or the best that may stand in for it."
+    assert (decision.tier, decision.reason, decision.policy, decision.parameter) == (
+        "mini",
+        "reference",
+        "reference",
+        0,
+    )
+    assert "the policy is always the reference tier, or the best that may stand in for it." in decision.explanation
+
+
+def test_the_policy_of_one_tier_says_so(router: Router) -> None:
+    decision = router.route(LIKE, policy=Single("full"))
+    assert (decision.tier, decision.reason, decision.policy, decision.parameter) == ("full", "single", "single", 0)
+    assert "the policy is always one tier" in decision.explanation
 
 
 # One path equals the other
@@ -116,9 +139,17 @@ def limited(loaded: Artifact) -> Router:
 
 
 NAMES = st.sets(st.sampled_from(["nano", "mini", "full"]), min_size=1)
-KNOBS = st.one_of(
+POLICIES = st.one_of(
+    st.builds(Shortfall, st.sampled_from([0.0, 1e9]) | st.floats(0, 2)),
+    st.builds(Utility, st.floats(0, 1000)),
+    st.builds(Threshold, st.floats(0, 1)),
+    st.builds(Single, st.sampled_from(["nano", "mini", "full"])),
+    st.just(Reference()),
+)
+CHOOSERS = st.one_of(
     st.just({}),
-    st.fixed_dictionaries({"policy": st.sampled_from(["bar", "value", "reference"])}),
+    st.fixed_dictionaries({"at": st.sampled_from(["0pt", "1pt", "5pt"])}),
+    st.fixed_dictionaries({"policy": st.just("reference") | POLICIES}),
     st.fixed_dictionaries({"threshold": st.sampled_from([0.0, 1.0]) | st.floats(0, 1)}),
     st.fixed_dictionaries({"lam": st.sampled_from([0.0, 1e12]) | st.floats(0, 1000)}),
     st.fixed_dictionaries(
@@ -140,10 +171,10 @@ LIMITS = st.fixed_dictionaries(
 )
 
 
-def both(knob: dict[str, Any], limits: dict[str, Any]) -> dict[str, Any]:
-    """A knob and limits, without `ignore_novelty` where a promise is asked for."""
-    promised = knob.keys() & {"max_loss", "max_violation"}
-    return knob | {name: value for name, value in limits.items() if not (promised and name == "ignore_novelty")}
+def both(chooser: dict[str, Any], limits: dict[str, Any]) -> dict[str, Any]:
+    """What stands for a policy, and limits, without `ignore_novelty` where a promise is asked for."""
+    promised = chooser.keys() & {"max_loss", "max_violation"}
+    return chooser | {name: value for name, value in limits.items() if not (promised and name == "ignore_novelty")}
 
 
 def outcome(route: Any, *args: Any, **options: Any) -> Decision | str:
@@ -157,11 +188,11 @@ def outcome(route: Any, *args: Any, **options: Any) -> Decision | str:
 
 
 @settings(max_examples=300, deadline=None)
-@given(query=st.sampled_from(QUERIES), knob=KNOBS, limits=LIMITS)
+@given(query=st.sampled_from(QUERIES), chooser=CHOOSERS, limits=LIMITS)
 def test_one_query_is_decided_as_a_batch_of_one(
-    limited: Router, query: Any, knob: dict[str, Any], limits: dict[str, Any]
+    limited: Router, query: Any, chooser: dict[str, Any], limits: dict[str, Any]
 ) -> None:
-    options = both(knob, limits)
+    options = both(chooser, limits)
     alone = outcome(limited.route, query, **options)
     assert alone == outcome(limited.route_batch, [query], **options)
     explained = limited.explain(query, **options).decision
@@ -171,10 +202,10 @@ def test_one_query_is_decided_as_a_batch_of_one(
 
 
 @settings(max_examples=30, deadline=None)
-@given(knob=KNOBS, limits=LIMITS)
-def test_what_is_decided_keeps_every_limit(limited: Router, knob: dict[str, Any], limits: dict[str, Any]) -> None:
+@given(chooser=CHOOSERS, limits=LIMITS)
+def test_what_is_decided_keeps_every_limit(limited: Router, chooser: dict[str, Any], limits: dict[str, Any]) -> None:
     for query in QUERIES:
-        explained = limited.explain(query, **both(knob, limits))
+        explained = limited.explain(query, **both(chooser, limits))
         if explained.decision is None:
             continue
         assert next(t.why_not for t in explained.tiers if t.tier == explained.decision.tier) is None
@@ -183,7 +214,7 @@ def test_what_is_decided_keeps_every_limit(limited: Router, knob: dict[str, Any]
 
 
 def test_a_whole_batch_is_decided_as_its_queries_are(limited: Router) -> None:
-    for options in ({}, {"threshold": 0.6}, {"lam": 20.0}, {"max_loss": 0.05}, {"forbidden": ["nano"]}):
+    for options in ({}, {"threshold": 0.6}, {"lam": 20.0}, {"max_loss": 0.05}, {"forbidden": ["nano"]}, {"at": "5pt"}):
         alone = [limited.route(q, **options).tier for q in QUERIES]  # type: ignore[arg-type]
         assert [d.tier for d in limited.route_batch(QUERIES, **options)] == alone  # type: ignore[arg-type]
 

@@ -1,70 +1,125 @@
-"""What a caller may ask: which knob it comes down to, what is refused, and what a query needs by its content."""
+"""What a caller may ask: which policy it comes down to, what is refused, and what a query needs by its content."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from router_ml.core import request
 from router_ml.core.artifact import Metadata, read_artifact
 from router_ml.core.guarantee import Guarantee
+from router_ml.core.menu import OperatingPoint
+from router_ml.core.policy import Policy, Reference, Rule, Shortfall, Single, Threshold, Utility
 from router_ml.core.request import RequestCache, options_of, requirements, resolve
 from router_ml.errors import InputError, LadderError
 
 TABLE = (
-    Guarantee("loss", 0.02, 0.05, "bar", None, 400, rows_needed=900.0),
-    Guarantee("loss", 0.05, 0.05, "bar", 0.9, 400),
-    Guarantee("loss", 0.05, 0.1, "bar", 0.8, 400),
-    Guarantee("loss", 0.05, 0.05, "bar", 0.7, 350, slice="category=law"),
-    Guarantee("violation", 0.3, 0.05, "bar", 0.6, 400),
+    Guarantee("loss", 0.02, 0.05, Reference(), False, 400, rows_needed=900.0),
+    Guarantee("loss", 0.05, 0.05, Threshold(0.9), True, 400),
+    Guarantee("loss", 0.05, 0.1, Threshold(0.8), True, 400),
+    Guarantee("loss", 0.05, 0.05, Threshold(0.7), True, 350, slice="category=law"),
+    Guarantee("violation", 0.3, 0.05, Threshold(0.6), True, 400),
 )
+POINTS = (OperatingPoint("1pt", Shortfall(0.1)), OperatingPoint("2pt", Shortfall(0.2)))
 
 
 @pytest.fixture(scope="module")
 def metadata(artifact: Path) -> Metadata:
     """Of a router whose reference tier is its second."""
     found = read_artifact(artifact).metadata
-    return dataclasses.replace(found, reference="mini", guarantees=TABLE, novelty_threshold=1.5)
+    return dataclasses.replace(
+        found,
+        reference="mini",
+        reference_cost_usd=0.25,
+        points=POINTS,
+        default="1pt",
+        guarantees=TABLE,
+        novelty_threshold=1.5,
+    )
 
 
-def test_nothing_asked_is_the_default_setting(metadata: Metadata) -> None:
+def test_nothing_asked_is_the_default_operating_point(metadata: Metadata) -> None:
     request = resolve(metadata)
-    assert (request.policy, request.knob) == (metadata.settings[0].policy, metadata.settings[0].knob)
-    assert (request.is_plain, request.novelty, request.requires) == (True, 1.5, frozenset())
+    assert request.rule == Rule(Shortfall(0.1), ("nano", "mini", "full"), 1, 0.25, 1.5)
+    assert (request.is_plain, request.requires) == (True, frozenset())
     assert request.allowed.all()
 
 
 @pytest.mark.parametrize(
-    ("options", "policy", "knob"),
+    ("options", "policy"),
     [
-        ({"max_loss": 0.05}, "bar", 0.9),
-        ({"max_loss": 0.05, "delta": 0.1}, "bar", 0.8),
-        ({"max_loss": 0.05, "in_slice": "category=law"}, "bar", 0.7),
-        ({"max_violation": 0.3}, "bar", 0.6),
-        ({"max_loss": 0.02}, "reference", 1.0),
-        ({"policy": "reference"}, "reference", 1.0),
-        ({"threshold": 0.25}, "bar", 0.25),
-        ({"lam": 3}, "value", 3.0),
+        ({"max_loss": 0.05}, Threshold(0.9)),
+        ({"max_loss": 0.05, "delta": 0.1}, Threshold(0.8)),
+        ({"max_loss": 0.05, "in_slice": "category=law"}, Threshold(0.7)),
+        ({"max_violation": 0.3}, Threshold(0.6)),
+        ({"max_loss": 0.02}, Reference()),
+        ({"policy": "reference"}, Reference()),
+        ({"policy": Reference()}, Reference()),
+        ({"policy": Single("full")}, Single("full")),
+        ({"policy": Shortfall(0.3)}, Shortfall(0.3)),
+        ({"threshold": 0.25}, Threshold(0.25)),
+        ({"lam": 3}, Utility(3.0)),
+        ({"at": "2pt"}, Shortfall(0.2)),
+        ({"at": "1pt"}, Shortfall(0.1)),
+        ({"at": None, "policy": None, "threshold": None, "lam": None, "max_loss": None}, Shortfall(0.1)),
     ],
 )
-def test_what_is_asked_comes_down_to_a_knob(
-    metadata: Metadata, options: dict[str, Any], policy: str, knob: float
-) -> None:
-    request = resolve(metadata, **options)
-    assert (request.policy, request.knob) == (policy, knob)
+def test_what_is_asked_comes_down_to_a_policy(metadata: Metadata, options: dict[str, Any], policy: Policy) -> None:
+    assert resolve(metadata, **options).rule.policy == policy
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("treshold", r"^There is no option 'treshold'\. Did you mean 'threshold'\?$"),
+        ("max_los", "Did you mean 'max_loss'"),
+        ("knob", r"no option 'knob'\. The options are at, policy, threshold, lam, .*ignore_novelty\.$"),
+    ],
+)
+def test_an_unknown_option_is_refused_with_what_was_meant(metadata: Metadata, name: str, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        resolve(metadata, **{name: 0.5})  # type: ignore[arg-type]
+
+
+def test_an_unknown_option_is_refused_even_where_it_is_none(metadata: Metadata) -> None:
+    with pytest.raises(InputError, match="no option 'treshold'"):
+        resolve(metadata, treshold=None)  # type: ignore[call-arg]
+
+
+CHOOSERS = {
+    "at": "2pt",
+    "policy": Shortfall(0.1),
+    "threshold": 0.5,
+    "lam": 0.0,
+    "max_loss": 0.05,
+    "max_violation": 0.3,
+}
+
+
+@pytest.mark.parametrize("names", list(itertools.combinations(CHOOSERS, 2)))
+def test_two_options_that_each_stand_for_a_policy_are_refused(metadata: Metadata, names: tuple[str, str]) -> None:
+    with pytest.raises(InputError, match=f"^'{names[0]}' and '{names[1]}' are given together; .* give one of them"):
+        resolve(metadata, **{name: CHOOSERS[name] for name in names})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"max_loss": 0.05, "threshold": 0.5}, "Give one of"),
-        ({"max_loss": 0.05, "lam": 0.0}, "Give one of"),
-        ({"max_loss": 0.05, "policy": "bar"}, "Give one of"),
-        ({"max_loss": 0.05, "max_violation": 0.3}, "Give one of"),
+        ({"at": "9pt"}, "no operating point '9pt'; its menu holds: 1pt, 2pt"),
+        ({"at": ""}, "no operating point ''"),
+        ({"at": 2}, "no operating point 2"),
+        ({"at": ["2pt"]}, r"no operating point \['2pt'\]"),
+        ({"at": "2pt", "delta": 0.1}, "belong to a promise"),
+        ({"policy": "bar"}, "The policy is 'bar'; it needs to be a value of router_ml.core.policy"),
+        ({"policy": Threshold}, "needs to be a value"),
+        ({"policy": np.zeros(2)}, "needs to be a value"),
+        ({"policy": Single("huge")}, "'huge'; the tiers are nano, mini, full"),
         ({"max_loss": 0.05, "in_slice": "category=physics"}, "slice 'category=physics'"),
         ({"max_loss": 0.05, "ignore_novelty": True}, "beside a promise"),
         ({"delta": 0.1}, "belong to a promise"),
@@ -80,8 +135,6 @@ def test_what_is_asked_comes_down_to_a_knob(
         ({"max_violation": 0}, "'max_violation' is 0"),
         ({"max_violation": 1}, "'max_violation' is 1"),
         ({"max_loss": 0.05, "delta": 0.0}, "'delta' is 0"),
-        ({"policy": "reference", "threshold": 0.5}, "no knob"),
-        ({"policy": "reference", "lam": 1.0}, "no knob"),
         ({"requires": "tools"}, "'requires' is 'tools'.*tools, vision, json_schema"),
         ({"requires": ["speech"]}, "speech"),
         ({"requires": 5}, "'requires' is 5"),
@@ -112,11 +165,11 @@ def test_forbidden_tiers_are_taken_from_the_allowed_ones(metadata: Metadata) -> 
 
 
 def test_novelty_can_be_ignored(metadata: Metadata) -> None:
-    assert resolve(metadata, ignore_novelty=True).novelty == math.inf
+    assert resolve(metadata, ignore_novelty=True).rule.novelty_threshold == math.inf
 
 
 def test_without_a_threshold_nothing_is_novel(metadata: Metadata) -> None:
-    assert resolve(dataclasses.replace(metadata, novelty_threshold=None)).novelty == math.inf
+    assert resolve(dataclasses.replace(metadata, novelty_threshold=None)).rule.novelty_threshold == math.inf
 
 
 @pytest.mark.parametrize(
@@ -134,9 +187,17 @@ def test_a_request_with_a_limit_is_not_plain(metadata: Metadata, options: dict[s
 
 
 @pytest.mark.parametrize(
-    "options", [{"threshold": 0.5}, {"max_loss": 0.05}, {"requires": []}, {"ignore_novelty": True}]
+    "options",
+    [
+        {"threshold": 0.5},
+        {"max_loss": 0.05},
+        {"at": "2pt"},
+        {"policy": Single("full")},
+        {"requires": []},
+        {"ignore_novelty": True},
+    ],
 )
-def test_a_knob_is_no_limit(metadata: Metadata, options: dict[str, Any]) -> None:
+def test_a_policy_is_no_limit(metadata: Metadata, options: dict[str, Any]) -> None:
     assert resolve(metadata, **options).is_plain
 
 
@@ -207,7 +268,17 @@ def test_the_same_options_are_checked_once(metadata: Metadata, monkeypatch: pyte
     monkeypatch.setattr(request, "resolve", lambda *args, **options: pytest.fail("checked again"))
 
     assert requests.resolve({"threshold": 0.3}) is first
-    assert first.knob == 0.3
+    assert first.rule.policy == Threshold(0.3)
+
+
+def test_equal_policies_are_checked_once(metadata: Metadata) -> None:
+    requests = RequestCache(metadata)
+    assert requests.resolve({"policy": Threshold(0.3)}) is requests.resolve({"policy": Threshold(0.3)})
+
+
+def test_policies_of_one_parameter_are_not_taken_for_one_another(metadata: Metadata) -> None:
+    requests, policies = RequestCache(metadata), (Threshold(0.3), Utility(0.3), Shortfall(0.3))
+    assert tuple(requests.resolve({"policy": p}).rule.policy for p in policies) == policies
 
 
 def test_a_collection_that_changed_is_checked_anew(metadata: Metadata) -> None:

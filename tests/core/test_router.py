@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import itertools
 import math
 from collections.abc import Iterator
@@ -14,7 +15,10 @@ import numpy as np
 import pytest
 
 from router_ml.core.artifact import Artifact, read_artifact
-from router_ml.core.decision import Decision, Policy
+from router_ml.core.decision import Decision
+from router_ml.core.menu import OperatingPoint
+from router_ml.core.policy import Reference, Shortfall, Single, Threshold, Utility
+from router_ml.core.probes import Probes
 from router_ml.core.router import Router
 from router_ml.errors import ArtifactError, InputError, QueryError
 from router_ml.ladder import Ladder
@@ -129,7 +133,7 @@ def test_many_threads_decide_as_one_does(router: Router) -> None:
         assert list(pool.map(router.route, QUERIES[:200])) == [router.route(q) for q in QUERIES[:200]]
 
 
-# Knobs
+# Policies
 
 
 def test_threshold_0_takes_the_cheapest_tier(router: Router) -> None:
@@ -142,19 +146,57 @@ def test_threshold_1_takes_the_likeliest_where_none_is_certain(router: Router) -
     assert chosen == p_meets.argmax(axis=1).tolist()
 
 
-def test_without_a_knob_the_artifacts_first_setting_is_used(router: Router) -> None:
-    decision = router.route("Hello")
-    assert (decision.policy, decision.knob) == (router.setting.policy, router.setting.knob)
+def test_without_a_policy_the_default_operating_point_is_used(router: Router) -> None:
+    decision, default = router.route("Hello"), router.default
+    assert (decision.policy, decision.parameter) == (default.policy.kind, default.policy.parameter)
 
 
-@pytest.mark.parametrize("policy", ["bar", "value"])
-def test_without_a_knob_a_policy_uses_the_artifacts_own(router: Router, policy: Policy) -> None:
-    expected = next(s.knob for s in router.metadata.settings if s.policy == policy)
-    assert router.route("Hello", policy=policy).knob == expected
+def test_the_default_gives_up_at_most_a_point_of_quality(router: Router) -> None:
+    assert (router.default.name, router.default.max_quality_drop) == ("1pt", 0.01)
 
 
-def test_a_knob_tells_its_policy(router: Router) -> None:
-    assert [router.route("Hello", threshold=0.5).policy, router.route("Hello", lam=1.0).policy] == ["bar", "value"]
+def test_each_point_of_the_menu_is_usable_by_its_name(router: Router) -> None:
+    for point in router.menu.points:
+        decision = router.route("Hello", at=point.name)
+        assert (decision.policy, decision.parameter) == (point.policy.kind, point.policy.parameter)
+
+
+def test_a_point_decides_as_its_policy_does(router: Router) -> None:
+    queries = QUERIES[:50]
+    for point in router.menu.points:
+        assert router.route_batch(queries, at=point.name) == router.route_batch(queries, policy=point.policy)
+
+
+def test_a_bolder_point_never_costs_more(router: Router) -> None:
+    costs = [
+        np.array([d.cost_usd for d in router.route_batch(QUERIES[:100], at=name)]) for name in ("0pt", "1pt", "5pt")
+    ]
+    for safer, bolder in itertools.pairwise(costs):
+        assert (bolder <= safer + 1e-12).all()
+
+
+def test_the_menu_is_the_artifacts(router: Router) -> None:
+    assert router.menu == router.metadata.menu
+    assert router.default in router.menu.points
+
+
+@pytest.mark.parametrize(("short", "policy"), [({"threshold": 0.5}, Threshold(0.5)), ({"lam": 20.0}, Utility(20.0))])
+def test_an_option_is_short_for_its_policy(router: Router, short: dict[str, Any], policy: Threshold | Utility) -> None:
+    assert router.route_batch(QUERIES[:50], **short) == router.route_batch(QUERIES[:50], policy=policy)
+
+
+def test_a_decision_names_its_policy_by_its_kind(router: Router) -> None:
+    policies = (Shortfall(0.1), Threshold(0.5), Utility(1.0), Reference(), Single("mini"))
+    kinds = [router.route("Hello", policy=policy).policy for policy in policies]
+    assert kinds == ["shortfall", "threshold", "utility", "reference", "single"]
+
+
+def test_against_the_reference_tier_a_decision_loses_at_most_epsilon_for_each_call_saved(router: Router) -> None:
+    prediction, reference = router.predict(QUERIES), router.ladder.index(router.metadata.reference)
+    decisions = router.route_batch(QUERIES, policy=Shortfall(0.3), ignore_novelty=True)
+    lost = prediction.quality[:, reference] - np.array([d.quality for d in decisions])
+    saved = prediction.cost_usd[:, reference] - np.array([d.cost_usd for d in decisions])
+    assert (lost <= 0.3 * saved / router.metadata.reference_cost_usd + 1e-9).all()
 
 
 def test_a_stream_of_queries_is_answered_as_they_come(router: Router) -> None:
@@ -171,18 +213,18 @@ def test_parts_of_a_stream_are_the_whole(router: Router) -> None:
 
 
 def test_a_threshold_given_is_in_the_decision(router: Router) -> None:
-    assert router.route("Hello", threshold=0.25).knob == 0.25
+    assert router.route("Hello", threshold=0.25).parameter == 0.25
 
 
-def test_value_at_lam_0_takes_the_best_quality(router: Router) -> None:
+def test_utility_at_lam_0_takes_the_best_quality(router: Router) -> None:
     quality = router.predict(QUERIES).quality
-    chosen = [router.ladder.index(d.tier) for d in router.route_batch(QUERIES, policy="value", lam=0)]
+    chosen = [router.ladder.index(d.tier) for d in router.route_batch(QUERIES, lam=0)]
     assert chosen == quality.argmax(axis=1).tolist()
 
 
-def test_value_at_a_huge_lam_takes_the_cheapest_tier(router: Router) -> None:
+def test_utility_at_a_huge_lam_takes_the_cheapest_tier(router: Router) -> None:
     cost = router.predict(QUERIES).cost_usd
-    chosen = [router.ladder.index(d.tier) for d in router.route_batch(QUERIES, policy="value", lam=1e12)]
+    chosen = [router.ladder.index(d.tier) for d in router.route_batch(QUERIES, lam=1e12)]
     assert chosen == cost.argmin(axis=1).tolist()
 
 
@@ -202,13 +244,16 @@ def test_a_tier_may_be_allowed_by_its_models_name(router: Router) -> None:
         ({"threshold": math.nan}, "nan"),
         ({"threshold": "high"}, "'high'"),
         ({"threshold": 10**400}, "threshold is 1000"),
-        ({"policy": "bar", "lam": 1.0}, "'lam' belongs"),
-        ({"threshold": 0.5, "lam": 1.0}, "'threshold' belongs"),
-        ({"policy": "value", "lam": -1}, "-1"),
-        ({"policy": "value", "lam": math.inf}, "inf"),
-        ({"policy": "value", "lam": "much"}, "'much'"),
-        ({"policy": "value", "lam": 1.0, "threshold": 0.5}, "'threshold' belongs"),
-        ({"policy": "cheap"}, "'cheap'.*'bar', 'value' or 'reference'"),
+        ({"policy": Threshold(0.5), "lam": 1.0}, "'policy' and 'lam' are given together"),
+        ({"threshold": 0.5, "lam": 1.0}, "'threshold' and 'lam' are given together"),
+        ({"at": "1pt", "threshold": 0.5}, "'at' and 'threshold' are given together"),
+        ({"at": "3pt"}, "no operating point '3pt'; its menu holds: 0pt, 0.5pt, 1pt, 2pt, 5pt"),
+        ({"treshold": 0.5}, "no option 'treshold'. Did you mean 'threshold'"),
+        ({"lam": -1}, "-1"),
+        ({"lam": math.inf}, "inf"),
+        ({"lam": "much"}, "'much'"),
+        ({"policy": "cheap"}, "The policy is 'cheap'; it needs to be a value of router_ml.core.policy"),
+        ({"policy": Single("huge")}, "'huge'; the tiers are nano, mini, full"),
         ({"allowed": []}, "non-empty"),
         ({"allowed": "mini"}, "non-empty collection"),
         ({"allowed": ["huge"]}, "'huge'.*nano, mini, full"),
@@ -258,6 +303,32 @@ def test_a_stream_that_fails_gives_first_what_came_before(loaded: Artifact, n: i
     assert what == "source" or str(failure.value).startswith(f"Query {n} (from 0): ")
 
 
+# What a router says of itself
+
+
+def test_a_router_names_its_file_tiers_default_and_learner(artifact: Path) -> None:
+    router = Router.load(artifact)
+    assert repr(router) == "Router('router.onnx': nano < mini < full; default 1pt; learner logistic)"
+
+
+@pytest.mark.parametrize("path", ["router.onnx", Path("router.onnx"), None])
+def test_a_router_of_a_path_says_how_to_load_it(path: Any) -> None:
+    with pytest.raises(InputError, match=r"Use Router\.load\(path\)"):
+        Router(path)
+
+
+def test_a_router_without_an_acceptance_model_can_be_inspected(router: Router) -> None:
+    found = dict(inspect.getmembers(router))
+    assert (found["can_accept"], found["caution"], found["probes"]) == (False, 1.0, Probes())
+
+
+def test_an_artifact_whose_default_is_another_point_decides_by_that(loaded: Artifact) -> None:
+    points = (*loaded.metadata.points, OperatingPoint("cheap", Single("nano")))
+    metadata = dataclasses.replace(loaded.metadata, points=points, default="cheap", novelty_threshold=None)
+    router = Router(dataclasses.replace(loaded, metadata=metadata))
+    assert (router.route("Hello").tier, router.default.name) == ("nano", "cheap")
+
+
 # Context windows
 
 
@@ -295,8 +366,11 @@ def test_a_window_is_as_full_of_chinese_as_of_as_many_bytes(loaded: Artifact) ->
     ("options", "reason", "says"),
     [
         ({"threshold": 0.0}, "meets_bar", "nano is the cheapest tier whose answer is likely enough"),
-        ({"threshold": 1.0}, "none_meets_bar", "No tier reaches the threshold of 100%"),
-        ({"policy": "value", "lam": 0.0}, "best_value", "has the best expected quality"),
+        ({"threshold": 1.0}, "none_meets_bar", "No tier reaches the threshold of 100 %"),
+        ({"lam": 1e9}, "best_utility", "nano will do: it would meet the bar with"),
+        ({"policy": Shortfall(1e9)}, "will_do", "nano will do: it would meet the bar with"),
+        ({"policy": "reference"}, "reference", "full was taken because the policy is always the reference tier"),
+        ({"policy": Single("mini")}, "single", "mini was taken because the policy is always one tier"),
         ({"allowed": {"mini"}}, "only_tier", "mini is the only tier that may take this query."),
     ],
 )
@@ -306,8 +380,8 @@ def test_a_decision_says_why(router: Router, options: dict[str, Any], reason: st
 
 
 def test_the_sentence_of_a_met_bar_holds_both_probabilities() -> None:
-    decision = Decision("mini", "gpt-4.1-mini", 0.834, 0.8, 0.001, "bar", 0.8, "meets_bar", 1.0)
-    assert decision.explanation.endswith("(83%, threshold 80%).")
+    decision = Decision("mini", "gpt-4.1-mini", 0.834, 0.8, 0.001, "threshold", 0.8, "meets_bar", 1.0)
+    assert decision.explanation.endswith("(83 %, threshold 80 %).")
 
 
 # Files that pass the checks of their bytes and still can't be run

@@ -52,7 +52,7 @@ def test_the_names_of_tiers_overlap_neither_each_other_nor_the_frame(cost):
 def test_the_cost_axis_is_log_only_over_a_wide_range(dearest, scale):
     figure = frontier([1e-4, 2e-4, 3e-4, dearest], [0.1, 0.2, 0.3, 0.4])
     assert figure.axes[0].get_xscale() == scale
-    assert "USD per 1,000 calls" in figure.axes[0].get_xlabel()
+    assert "USD per 1,000 requests" in figure.axes[0].get_xlabel()
 
 
 def test_the_learning_curve_names_each_size_and_its_figure():

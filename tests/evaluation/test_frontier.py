@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from router_ml.core.policy import choose_by_bar, choose_by_value
+from router_ml.core.policy import choose_by_threshold, choose_by_utility
 from router_ml.errors import InputError
 from router_ml.evaluation import Hull, Sweep, constant, hull, points, sweep_bar, sweep_value
 
@@ -77,9 +77,9 @@ def test_what_is_swept_is_what_the_core_would_choose(p, cost):
     cost = np.resize(cost, p.shape)
     bar, value = sweep_bar(p), sweep_value(p, cost)
     for s in range(0, len(bar.knob), 7):
-        np.testing.assert_array_equal(bar.choices[s], choose_by_bar(p, bar.knob[s]))
+        np.testing.assert_array_equal(bar.choices[s], choose_by_threshold(p, bar.knob[s]))
     for s in range(0, len(value.knob) - 1, 7):
-        np.testing.assert_array_equal(value.choices[s], choose_by_value(p, cost, value.knob[s]))
+        np.testing.assert_array_equal(value.choices[s], choose_by_utility(p, cost, value.knob[s]))
 
 
 def test_points_are_means_of_what_was_picked(example):

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from router_ml.evaluation import BootstrapResult, Difference, FrontierMetrics, Interval, RouterIntervals
-from router_ml.evaluation.headline import headline, is_better
+from router_ml.evaluation.headline import advice, is_better, verdict
+from router_ml.evaluation.tradeoff import Outcomes
 
 nan = float("nan")
 
@@ -14,7 +16,7 @@ def reported(gap, aiq, save_100=(0.4, 0.3, 0.5), save_95=(0.6, 0.5, 0.7), plain_
     zero = Interval(0.75, 0.7, 0.8)
     result = BootstrapResult(10, 0.95, {"r": own}, zero, zero, (Difference("r", "zero router", aiq, gap),))
     plain = FrontierMetrics(0.8, 0.75, 0.9, plain_gap, 0.4, 0.6, 1.0, 2.0)
-    return headline("r", plain, result, "full"), is_better("r", plain, result)
+    return verdict("r", plain, result, "full"), is_better("r", plain, result)
 
 
 def test_a_better_router_says_how_much_it_closes_and_saves():
@@ -49,7 +51,7 @@ def test_a_router_that_saves_nothing_at_all_promises_nothing():
 
 
 @pytest.mark.parametrize(
-    ("gap", "aiq", "plain_gap", "verdict"),
+    ("gap", "aiq", "plain_gap", "end"),
     [
         ((0.02, -0.1, 0.1), (0.001, -0.01, 0.01), 0.1, "does as well."),
         ((0.02, 0.01, 0.1), (0.001, 0.0005, 0.01), 0.0, "does as well."),
@@ -57,15 +59,51 @@ def test_a_router_that_saves_nothing_at_all_promises_nothing():
         ((0.0, 0.0, 0.0), (1e-16, 1e-16, 1e-16), 1e-15, "does as well."),
     ],
 )
-def test_a_router_that_does_not_beat_the_zero_router_says_so_first(gap, aiq, plain_gap, verdict):
+def test_a_router_that_does_not_beat_the_zero_router_says_so_first(gap, aiq, plain_gap, end):
     text, better = reported(gap, aiq, plain_gap=plain_gap)
     assert not better
     assert text.startswith("NO BETTER than the zero router: the router closes ")
     assert "(AIQ 0.8000 against 0.7500)" in text
-    assert text.endswith(verdict)
+    assert text.endswith(end)
 
 
 def test_where_the_oracle_gains_nothing_no_router_can():
     text, better = reported((nan, nan, nan), (0.0, 0.0, 0.0), plain_gap=nan)
     assert not better
     assert text.startswith("NO BETTER than the zero router: on these prompts even the oracle gains nothing over it")
+
+
+# Two tiers at 1 and 4 USD; the cheap one fails half of the prompts.
+OUTCOMES = Outcomes(np.array([[1.0, 1.0], [0.0, 1.0]] * 50), np.tile([1.0, 4.0], (100, 1)), 1, np.arange(100))
+
+
+def advised(aiq, drop=0.1):
+    own = RouterIntervals(*[Interval(0.0, 0.0, 0.0)] * 4)
+    zero = Interval(0.75, 0.7, 0.8)
+    gained = Difference("r", "zero router", Interval(*aiq), Interval(0.0, 0.0, 0.0))
+    result = BootstrapResult(10, 0.95, {"r": own}, zero, zero, (gained,))
+    return advice("r", result, OUTCOMES, ["mini", "full"], drop)
+
+
+def test_advice_says_what_each_cheaper_tier_saves_and_loses():
+    assert advised((0.001, -0.01, 0.012))[0] == (
+        "What to do instead of routing (always full costs $4,000.00 per 1,000): always mini saves 75 % ($1,000.00 per 1,000) for 50.0 points."
+    )
+
+
+def test_advice_says_which_blind_mix_keeps_the_loss():
+    # A fifth of the requests to mini loses a fifth of 50 points, and saves a fifth of 75 %.
+    assert advised((0.001, -0.01, 0.012))[1] == (
+        "Or a blind mix: a random 20 % of the requests to mini and the others to full saves 15 % ($3,400.00 per 1,000) for 10.0 points."
+    )
+
+
+def test_advice_says_how_many_more_prompts_would_tell_a_gain_of_this_size():
+    # The lower end lies 11 gains below the gain: 121 times the 100 prompts bring it up to 0.
+    assert advised((0.001, -0.01, 0.012))[-1] == (
+        "About 12,000 more judged prompts might change it, if the gain seen on these is real."
+    )
+
+
+def test_where_nothing_was_gained_more_prompts_are_not_promised_to_help():
+    assert advised((-0.001, -0.01, 0.008))[-1].startswith("More prompts of this kind are unlikely to change it")

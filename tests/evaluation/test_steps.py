@@ -28,7 +28,7 @@ def test_a_prompt_starts_at_the_best_of_its_equally_cheap_tiers():
 
 @settings(max_examples=50)
 @given(tables, tables, st.floats(0.01, 10))
-def test_the_steps_steeper_than_lam_lead_to_the_best_value_at_lam(quality, cost, lam):
+def test_the_steps_steeper_than_lam_lead_to_the_best_utility_at_lam(quality, cost, lam):
     cost = np.resize(cost, quality.shape)
     steps = upward_steps(quality, cost)
     rows, taken = np.arange(len(quality)), steps.slope > lam

@@ -15,10 +15,12 @@ import pytest
 from onnx import numpy_helper
 
 from router_ml import Router
-from router_ml.core.artifact import Metadata, Setting, read_artifact
+from router_ml.core.artifact import Metadata, read_artifact
 from router_ml.core.features import N_PAIRS, feature_rows
 from router_ml.core.guarantee import Guarantee
 from router_ml.core.inference import FEATURE_INPUTS
+from router_ml.core.menu import OperatingPoint
+from router_ml.core.policy import Threshold
 from router_ml.errors import ExportError, InputError
 from router_ml.ladder import Ladder, Tier
 from router_ml.learning.compress import (
@@ -51,8 +53,10 @@ METADATA = Metadata(
     ladder=Ladder(tuple(Tier(n, n, p, p) for n, p in (("a", 1.0), ("b", 4.0), ("c", 20.0)))),
     bar={"kind": "absolute", "value": 0.5, "reference": None},
     reference="c",
-    settings=(Setting("default", "bar", 0.5, None, None, None, None, "none"),),
-    guarantees=(Guarantee("loss", 0.05, 0.05, "bar", 0.5, 400, note="as logged"),),
+    reference_cost_usd=0.01,
+    points=(OperatingPoint("half", Threshold(0.5)),),
+    default="half",
+    guarantees=(Guarantee("loss", 0.05, 0.05, Threshold(0.5), certified=True, n=400, note="as logged"),),
     novelty_threshold=None,
     input_tokens_per_char=(0.25,) * N_TIERS,
     input_tokens_base=(0.0,) * N_TIERS,
@@ -349,9 +353,7 @@ def test_provenance_says_what_was_done_and_keeps_what_it_said(static: Path) -> N
 def test_promises_say_that_they_were_certified_before(static: Path) -> None:
     _, out = smaller(static, weights="int8")
     (promise,) = read_artifact(out).metadata.guarantees
-    assert (
-        promise.note == "as logged; certified before the artifact was made smaller, which moves decisions near the knob"
-    )
+    assert promise.note == "as logged; certified before the artifact was made smaller, which moves decisions near a tie"
     assert dataclasses.replace(promise, note="as logged") == METADATA.guarantees[0]
 
 

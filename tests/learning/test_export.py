@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from router_ml import Router
-from router_ml.core.artifact import Setting
+from router_ml.core.menu import OperatingPoint
+from router_ml.core.policy import Threshold
 from router_ml.errors import ExportError
 from router_ml.learning.encoders import Encoder, load_encoder
 from router_ml.learning.encoders.openai import OpenAIEncoder
@@ -63,7 +64,9 @@ def write(path: Path, world: World, model: FittedModel, **changes: Any) -> Parit
         "ladder": sample_ladder(),
         "bar": BAR.to_dict(),
         "reference": sample_ladder().names[-1],
-        "settings": [Setting("default", "bar", 0.5, None, None, None, None, "none")],
+        "reference_cost_usd": 0.01,
+        "points": [OperatingPoint("half", Threshold(0.5))],
+        "default": "half",
         "input_tokens": InputTokens(np.zeros(3), np.full(3, 0.25)),
         "provenance": {},
         "parity_prompts": world.observations.prompt[:40].tolist(),
@@ -156,6 +159,19 @@ def test_parity_with_a_model_of_another_calibration_fails(world: World, model: F
 
     with pytest.raises(ExportError, match="doesn't answer as the trained model does"):
         check_parity(router, world.encoder, other, world.observations.prompt[:40].tolist())
+
+
+def test_parity_with_a_model_of_another_novelty_fails(world: World, model: FittedModel, tmp_path: Path) -> None:
+    # To the artifact no prompt is novel and the cheapest tier takes all; to the other model all are, so they go to the reference.
+    points = [OperatingPoint("all", Threshold(0.0))]
+    prompts = world.observations.prompt[:40].tolist()
+    write(tmp_path / "router.onnx", world, model, points=points, default="all", novelty_threshold=10.0)
+    novelty = dataclasses.replace(model.novelty, surprisal=model.novelty.surprisal + 20)
+    router, other = Router.load(tmp_path / "router.onnx"), dataclasses.replace(model, novelty=novelty)
+
+    assert check_parity(router, world.encoder, model, prompts).agreement == 1
+    with pytest.raises(ExportError, match=r"p_meets differs by up to [\d.e-]+ .*decisions agree on 0\.00%"):
+        check_parity(router, world.encoder, other, prompts)
 
 
 def test_export_without_a_prompt_to_check_on_fails(world: World, model: FittedModel, tmp_path: Path) -> None:

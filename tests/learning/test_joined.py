@@ -17,7 +17,9 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
 from router_ml import Router
-from router_ml.core.artifact import Setting, read_artifact
+from router_ml.core.artifact import read_artifact
+from router_ml.core.menu import OperatingPoint
+from router_ml.core.policy import Threshold
 from router_ml.errors import ExportError, InputError
 from router_ml.learning.compress import compress
 from router_ml.learning.encoders import Encoder, JoinedEncoder, load_encoder
@@ -95,7 +97,9 @@ def write(path: Path, encoder: Encoder, model: FittedModel, prompts: Sequence[st
         ladder=sample_ladder(),
         bar={"value": 0.5, "kind": "absolute", "reference": None},
         reference=sample_ladder().names[-1],
-        settings=[Setting("default", "bar", 0.5, None, None, None, None, "none")],
+        reference_cost_usd=0.01,
+        points=[OperatingPoint("half", Threshold(0.5))],
+        default="half",
         input_tokens=InputTokens(np.zeros(3), np.full(3, 0.25)),
         provenance={},
         parity_prompts=prompts[:40],

@@ -1,9 +1,9 @@
-"""Promises: certified knobs keep their limit as often as was said, whatever the log and however wrong the predictions."""
+"""Promises: certified policies keep their limit as often as was said, whatever the log and however wrong the predictions."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,16 +12,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from router_ml.core.decision import Policy
 from router_ml.core.guarantee import Guarantee, GuaranteeKind
-from router_ml.core.policy import choose
+from router_ml.core.policy import Policy, Reference, Rule, Shortfall, Single, Threshold, Utility
 from router_ml.evaluation.off_policy import pseudo_outcomes
-from router_ml.learning.promising import CalibrationSet, knob_grid, make_promises
+from router_ml.evaluation.tradeoff import Expectations
+from router_ml.learning.promising import CalibrationSet, make_promises, policy_grid, prompts_to_certify
 
 COST = np.array([1.0, 4.0, 20.0]) * 1e-4
 REFERENCE = 2
+RULE = Rule(Reference(), ("small", "medium", "large"), REFERENCE, reference_cost_usd=20e-4, novelty_threshold=1.0)
 DELTA = 0.1
-DRAWS = 200
+DRAWS = 100
+
+
+def known(said: np.ndarray, cost: np.ndarray) -> Expectations:
+    """Expectations of prompts that aren't novel, where quality is that an answer meets the bar."""
+    return Expectations(said, said, cost, np.zeros(len(said)))
+
+
+def calibration_set(said: np.ndarray, met: np.ndarray, cost: np.ndarray, **changes: Any) -> CalibrationSet:
+    """What a router said of prompts, and what was observed."""
+    given: dict[str, Any] = {"bound": 1.0, "note": "", "slices": {}, **changes}
+    return CalibrationSet(known(said, cost), met, met, cost, **given)
 
 
 def chances(x: np.ndarray) -> np.ndarray:
@@ -35,45 +47,43 @@ def world(rng: np.random.Generator, n: int, *, skill: float = 0.1) -> tuple[np.n
     x = rng.random(n)
     said = np.clip(chances(x) + skill * rng.normal(size=(n, 3)), 0, 1)
     met = (rng.random((n, 3)) < chances(x)).astype(float)
-    cost = np.tile(COST, (n, 1))
-    return chances(x), CalibrationSet(said, said, cost, np.zeros(n, dtype=bool), met, met, cost, 1.0, "", {})
+    return chances(x), calibration_set(said, met, np.tile(COST, (n, 1)))
 
 
 TRUTH, POPULATION = world(np.random.default_rng(1), 50_000)
-GRIDS: dict[Policy, np.ndarray] = {
-    policy: knob_grid(policy, training.p_meets, training.expected_quality, training.expected_cost_usd)
-    for training in [world(np.random.default_rng(2), 2000)[1]]
-    for policy in ("bar", "value")
-}
+SHORTFALLS = policy_grid(world(np.random.default_rng(2), 2000)[1].expected, RULE)
+THRESHOLDS = tuple(Threshold(p) for p in np.linspace(1, 0, 31).tolist())
+UTILITIES = tuple(Utility(price) for price in [0.0, *np.geomspace(1, 1e4, 30).tolist()])
 
 
-def true_losses(policy: Policy) -> dict[GuaranteeKind, np.ndarray]:
-    """Of each knob, on the population."""
-    picked = np.take_along_axis(TRUTH, POPULATION.choices(policy, GRIDS[policy], REFERENCE), axis=1).mean(axis=0)
+def true_losses(policies: Sequence[Policy]) -> dict[GuaranteeKind, np.ndarray]:
+    """Of each policy, on the population."""
+    picked = np.take_along_axis(TRUTH, POPULATION.choices(RULE, policies), axis=1).mean(axis=0)
     return {"loss": TRUTH[:, REFERENCE].mean() - picked, "violation": 1 - picked}
 
 
-def promise(calibration: CalibrationSet, policy: Policy, kind: GuaranteeKind, limit: float) -> Guarantee:
-    found = make_promises(
-        calibration, policy, GRIDS[policy], REFERENCE, limits={kind: [limit]}, deltas=[DELTA], random_state=0
-    )
+def promise(
+    calibration: CalibrationSet, kind: GuaranteeKind, limit: float, policies: Sequence[Policy] = SHORTFALLS
+) -> Guarantee:
+    found = make_promises(calibration, policies, RULE, limits={kind: [limit]}, deltas=[DELTA], random_state=0)
     return found[0]
+
+
+def boldness(found: Guarantee, policies: Sequence[Policy] = SHORTFALLS) -> int:
+    """Where the certified policy stands among those tested, safest first; -1: none is certified."""
+    return policies.index(found.policy) if found.certified else -1
 
 
 def certified(
     draw: Callable[[np.random.Generator], CalibrationSet],
-    policy: Policy,
+    policies: Sequence[Policy],
     kind: GuaranteeKind,
     limit: float,
     n_draws: int = DRAWS,
 ) -> np.ndarray:
     """The true losses of what was certified on calibration sets drawn again and again; NaN where nothing was."""
-    truth, rng = true_losses(policy)[kind], np.random.default_rng(3)
-    found = []
-    for _ in range(n_draws):
-        knob = promise(draw(rng), policy, kind, limit).knob
-        found.append(np.nan if knob is None else truth[np.flatnonzero(GRIDS[policy] == knob)[0]])
-    return np.array(found)
+    truth, rng = np.append(true_losses(policies)[kind], np.nan), np.random.default_rng(3)
+    return np.array([truth[boldness(promise(draw(rng), kind, limit, policies), policies)] for _ in range(n_draws)])
 
 
 def within(broken: np.ndarray, delta: float = DELTA) -> bool:
@@ -83,43 +93,66 @@ def within(broken: np.ndarray, delta: float = DELTA) -> bool:
 # The grid
 
 
-@pytest.mark.parametrize("policy", ["bar", "value"])
-def test_knobs_go_from_the_safest_to_the_boldest(policy: Policy) -> None:
-    knobs = GRIDS[policy]
-    picked = POPULATION.choices(policy, knobs, REFERENCE)
+def test_policies_go_from_the_safest_to_the_boldest() -> None:
+    epsilons = np.array([policy.parameter for policy in SHORTFALLS])
+    picked = POPULATION.choices(RULE, SHORTFALLS)
     spent = COST[picked].mean(axis=0)
-    assert (np.diff(knobs) < 0).all() if policy == "bar" else (np.diff(knobs) > 0).all()
+    assert {type(policy) for policy in SHORTFALLS} == {Shortfall}
+    assert (np.diff(epsilons) > 0).all()
     assert (np.diff(spent) <= 1e-12).all()
-    assert 20 <= len(knobs) <= 40
+    assert 20 <= len(SHORTFALLS) <= 40
     # The safest takes the best that is expected, the boldest nearly always the cheapest tier.
-    assert (picked[:, 0] == POPULATION.expected_quality.argmax(axis=1)).mean() > 0.99
+    assert (picked[:, 0] == POPULATION.expected.quality.argmax(axis=1)).mean() > 0.99
     assert (picked[:, -1] == 0).mean() > 0.95
 
 
-@pytest.mark.parametrize("policy", ["bar", "value"])
-def test_the_true_loss_grows_along_the_grid(policy: Policy) -> None:
-    loss = true_losses(policy)["loss"]
+def test_steps_of_the_grid_are_even_in_expected_cost() -> None:
+    training = world(np.random.default_rng(2), 2000)[1]
+    spent = COST[training.choices(RULE, SHORTFALLS)].mean(axis=0)
+    steps = -np.diff(spent) * (len(SHORTFALLS) - 1) / (spent[0] - spent[-1])
+    assert steps.min() > 0.5
+    assert steps.max() < 1.5
+
+
+def test_the_grid_of_two_prompts_by_hand() -> None:
+    # The dear tier costs 9 more of its own 10, for 0.18 and 0.63 more quality: worth it up to an epsilon of 0.2 and 0.7.
+    said, cost = np.array([[0.5, 0.68], [0.2, 0.83]]), np.tile([1.0, 10.0], (2, 1))
+    safe, half, bold = policy_grid(known(said, cost), Rule(Reference(), ("mini", "full"), 1, 10.0))
+    assert safe.parameter < 0.2 <= half.parameter < 0.7 <= bold.parameter
+
+
+def test_the_grid_does_not_depend_on_the_currency() -> None:
+    expected = world(np.random.default_rng(2), 300)[1].expected
+    dollars = policy_grid(expected, RULE)
+    cents = policy_grid(
+        dataclasses.replace(expected, cost_usd=100 * expected.cost_usd),
+        dataclasses.replace(RULE, reference_cost_usd=0.2),
+    )
+    assert [p.parameter for p in cents] == pytest.approx([p.parameter for p in dollars], rel=0.02)
+
+
+@pytest.mark.parametrize("policies", [SHORTFALLS, THRESHOLDS, UTILITIES], ids=["shortfall", "threshold", "utility"])
+def test_the_true_loss_grows_from_the_safest_to_the_boldest(policies: Sequence[Policy]) -> None:
+    loss = true_losses(policies)["loss"]
     assert loss[0] < 0.02 < 0.2 < loss[-1]
     assert np.diff(loss).min() > -0.01
 
 
 TABLES = st.tuples(st.integers(1, 30), st.integers(2, 4)).flatmap(
-    lambda s: st.tuples(*[hnp.arrays(np.float64, s, elements=st.sampled_from([0.0, 0.5, 1.0]) | st.floats(0, 1))] * 2)
+    lambda s: hnp.arrays(np.float64, s, elements=st.sampled_from([0.0, 0.5, 1.0]) | st.floats(0, 1))
 )
 
 
 @settings(max_examples=60)
-@given(TABLES, st.sampled_from(["bar", "value"]), st.integers(2, 20))
-def test_any_grid_is_ordered_and_can_be_asked_for(tables: Any, policy: Policy, n_knobs: int) -> None:
-    said, _ = tables
+@given(TABLES, st.integers(2, 20))
+def test_any_grid_is_ordered_and_can_be_asked_for(said: np.ndarray, n_policies: int) -> None:
     cost = np.tile(np.geomspace(1e-4, 1e-2, said.shape[1]), (len(said), 1))
-    knobs = knob_grid(policy, said, said, cost, n_knobs=n_knobs)
-    rows = np.arange(len(said))
-    spent = [cost[rows, choose(policy, k, said, said, cost)].mean() for k in knobs.tolist()]
-    assert 1 <= len(knobs) <= n_knobs
-    assert np.isfinite(knobs).all()
-    assert ((knobs >= 0) & (knobs <= 1)).all() if policy == "bar" else (knobs >= 0).all()
-    assert (np.diff(knobs) < 0).all() if policy == "bar" else (np.diff(knobs) > 0).all()
+    rule = Rule(Reference(), tuple("abcd"[: said.shape[1]]), 0, 1e-4)
+    policies = policy_grid(known(said, cost), rule, n_policies=n_policies)
+    choices = [known(said, cost).choices(dataclasses.replace(rule, policy=policy)) for policy in policies]
+    spent = [cost[np.arange(len(said)), choice].mean() for choice in choices]
+    assert 1 <= len(policies) <= n_policies
+    assert (np.diff([policy.parameter for policy in policies]) > 0).all()
     assert (np.diff(spent) <= 1e-12).all()
 
 
@@ -128,27 +161,32 @@ def test_any_grid_is_ordered_and_can_be_asked_for(tables: Any, policy: Policy, n
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("policy", "kind", "limit", "exact"),
-    [("value", "loss", 0.05, False), ("value", "loss", 0.05, True), ("bar", "violation", 0.22, False)],
+    ("policies", "kind", "limit", "exact"),
+    [
+        (SHORTFALLS, "loss", 0.05, False),
+        (SHORTFALLS, "loss", 0.05, True),
+        (UTILITIES, "loss", 0.05, False),
+        (THRESHOLDS, "violation", 0.22, False),
+    ],
+    ids=["shortfall", "shortfall, exact", "utility", "threshold"],
 )
-def test_on_complete_traffic_certified_knobs_keep_the_limit(
-    policy: Policy, kind: GuaranteeKind, limit: float, exact: bool
+def test_on_complete_traffic_certified_policies_keep_the_limit(
+    policies: Sequence[Policy], kind: GuaranteeKind, limit: float, exact: bool
 ) -> None:
-    loss = certified(lambda rng: dataclasses.replace(world(rng, 500)[1], exact=exact), policy, kind, limit)
+    loss = certified(lambda rng: dataclasses.replace(world(rng, 500)[1], exact=exact), policies, kind, limit)
     assert within(loss > limit)
     # Nor are they vacuous: something is certified nearly always, not far below the limit.
     assert np.isnan(loss).mean() < 0.2
     assert np.nanmean(loss) > limit - 0.06
 
 
-def test_the_boldest_knob_that_looks_good_would_not_keep_it() -> None:
+def test_the_boldest_policy_that_looks_good_would_not_keep_it() -> None:
     # The same simulation refutes a choice without a test, so it could refute ours.
-    truth, rng = true_losses("value")["loss"], np.random.default_rng(3)
+    truth, rng = true_losses(SHORTFALLS)["loss"], np.random.default_rng(3)
     broken = []
     for _ in range(DRAWS):
         calibration = world(rng, 500)[1]
-        picked = np.take_along_axis(calibration.quality, calibration.choices("value", GRIDS["value"], REFERENCE), 1)
-        seen = calibration.quality[:, REFERENCE].mean() - picked.mean(axis=0)
+        seen = calibration.losses(calibration.choices(RULE, SHORTFALLS), REFERENCE)["loss"].mean(axis=0)
         broken.append(truth[np.flatnonzero(seen <= 0.1)[-1]] > 0.1)
     assert not within(np.array(broken))
 
@@ -166,47 +204,61 @@ def partial(rng: np.random.Generator, n: int, *, weighted: bool = True) -> Calib
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("policy", "kind", "limit"), [("value", "loss", 0.1), ("bar", "violation", 0.27)])
-def test_on_one_answer_a_prompt_certified_knobs_keep_the_limit(
-    policy: Policy, kind: GuaranteeKind, limit: float
+@pytest.mark.parametrize(
+    ("policies", "kind", "limit"),
+    [(SHORTFALLS, "loss", 0.1), (THRESHOLDS, "violation", 0.27)],
+    ids=["shortfall", "threshold"],
+)
+def test_on_one_answer_a_prompt_certified_policies_keep_the_limit(
+    policies: Sequence[Policy], kind: GuaranteeKind, limit: float
 ) -> None:
-    loss = certified(lambda rng: partial(rng, 1200), policy, kind, limit)
+    loss = certified(lambda rng: partial(rng, 1200), policies, kind, limit)
     assert within(loss > limit)
     assert np.isnan(loss).mean() < 0.5
 
 
 def test_by_predictions_alone_they_would_not() -> None:
-    loss = certified(lambda rng: partial(rng, 1200, weighted=False), "value", "loss", 0.1, n_draws=30)
+    loss = certified(lambda rng: partial(rng, 1200, weighted=False), SHORTFALLS, "loss", 0.1, n_draws=30)
     assert (loss > 0.1).mean() > 0.9
 
 
-def test_the_promise_is_kept_with_novel_prompts_sent_to_safety() -> None:
-    def draw(rng: np.random.Generator) -> CalibrationSet:
-        calibration = world(rng, 500)[1]
-        return dataclasses.replace(calibration, to_safety=rng.random(500) < 0.5)
+def with_novel(calibration: CalibrationSet, novel: np.ndarray) -> CalibrationSet:
+    expected = dataclasses.replace(calibration.expected, novelty=np.where(novel, 1.1, 0.9))
+    return dataclasses.replace(calibration, expected=expected)
 
-    # A half of the prompts loses nothing, so that the same knob's true loss is half of it.
-    loss = certified(draw, "value", "loss", 0.05, n_draws=60) / 2
+
+def test_the_promise_is_kept_with_novel_prompts_sent_to_safety() -> None:
+    # A half of the prompts loses nothing, so that the same policy's true loss is half of it.
+    loss = (
+        certified(lambda rng: with_novel(world(rng, 500)[1], rng.random(500) < 0.5), SHORTFALLS, "loss", 0.05, 60) / 2
+    )
     assert within(loss > 0.05)
     assert np.nanmean(loss) > 0.01
 
 
-def test_novel_prompts_go_to_the_reference_tier_at_each_knob() -> None:
+@pytest.mark.parametrize("policies", [SHORTFALLS, THRESHOLDS], ids=["shortfall", "threshold"])
+def test_novel_prompts_go_to_the_reference_tier_by_each_policy(policies: Sequence[Policy]) -> None:
     calibration = world(np.random.default_rng(0), 100)[1]
     some = np.arange(100) < 30
-    picked = dataclasses.replace(calibration, to_safety=some).choices("bar", GRIDS["bar"], REFERENCE)
+    picked = with_novel(calibration, some).choices(RULE, policies)
     assert (picked[some] == REFERENCE).all()
-    np.testing.assert_array_equal(picked[~some], calibration.choices("bar", GRIDS["bar"], REFERENCE)[~some])
+    np.testing.assert_array_equal(picked[~some], calibration.choices(RULE, policies)[~some])
+
+
+def test_the_rules_own_policy_does_not_matter() -> None:
+    calibration = world(np.random.default_rng(0), 400)[1]
+    other = dataclasses.replace(RULE, policy=Threshold(0.0))
+    asked: dict[str, Any] = {"limits": {"loss": [0.1]}, "deltas": [DELTA], "random_state": 0}
+    assert make_promises(calibration, SHORTFALLS, other, **asked) == (promise(calibration, "loss", 0.1),)
 
 
 def test_an_exact_test_certifies_more() -> None:
     rng = np.random.default_rng(0)
     drawn = [world(rng, 500)[1] for _ in range(10)]
-    knobs = [
-        [promise(dataclasses.replace(c, exact=exact), "value", "loss", 0.05).knob or 0.0 for c in drawn]
-        for exact in (False, True)
-    ]
-    assert np.mean(knobs[0]) < np.mean(knobs[1])
+    by_bets, exactly = (
+        [boldness(promise(dataclasses.replace(c, exact=exact), "loss", 0.05)) for c in drawn] for exact in (False, True)
+    )
+    assert np.mean(by_bets) < np.mean(exactly)
 
 
 def in_sessions(rng: np.random.Generator, n_sessions: int, size: int) -> CalibrationSet:
@@ -215,25 +267,25 @@ def in_sessions(rng: np.random.Generator, n_sessions: int, size: int) -> Calibra
     said = chances(x)
     met = (np.repeat(rng.random((n_sessions, 3)), size, axis=0) < said).astype(float)
     cost = np.tile(COST, (len(x), 1))
-    novel = np.zeros(len(x), dtype=bool)
-    return CalibrationSet(said, said, cost, novel, met, met, cost, 1.0, "", {}, np.repeat(np.arange(n_sessions), size))
+    return calibration_set(said, met, cost, unit=np.repeat(np.arange(n_sessions), size))
 
 
 @pytest.mark.parametrize(("counted", "exact", "kept"), [(True, False, True), (True, True, True), (False, False, False)])
 def test_prompts_of_a_session_are_not_taken_for_independent(counted: bool, exact: bool, kept: bool) -> None:
     # The same draws refute a test that takes them so.
-    truth, rng = true_losses("value")["loss"], np.random.default_rng(5)
+    truth, rng = np.append(true_losses(SHORTFALLS)["loss"], np.nan), np.random.default_rng(5)
     broken = []
-    for _ in range(100):
+    for _ in range(60):
         calibration = dataclasses.replace(in_sessions(rng, 60, 20), exact=exact)
         if not counted:
             calibration = dataclasses.replace(calibration, unit=np.arange(len(calibration.unit)))
-        knob = promise(calibration, "value", "loss", 0.05).knob
-        broken.append(knob is not None and truth[np.flatnonzero(GRIDS["value"] == knob)[0]] > 0.05)
+        broken.append(truth[boldness(promise(calibration, "loss", 0.05))] > 0.05)
     assert within(np.array(broken)) is kept
 
 
 # What a promise says
+
+TWO_TIERS = Rule(Reference(), ("mini", "full"), 1, reference_cost_usd=10.0)
 
 
 def test_a_session_counts_as_one_by_the_mean_of_its_prompts() -> None:
@@ -243,11 +295,9 @@ def test_a_session_counts_as_one_by_the_mean_of_its_prompts() -> None:
     failed = first & (np.bincount(unit)[unit] == 3)
     quality = np.column_stack([1.0 - failed, np.ones(len(unit))])
     cost = np.tile([1.0, 10.0], (len(unit), 1))
-    calibration = CalibrationSet(
-        quality, quality, cost, np.zeros(len(unit), dtype=bool), quality, quality, cost, 1.0, "", {}, unit
-    )
+    calibration = calibration_set(quality, quality, cost, unit=unit)
     found = make_promises(
-        calibration, "bar", np.array([0.0]), 1, limits={"loss": [0.1]}, deltas=[0.05], random_state=0
+        calibration, [Single("mini")], TWO_TIERS, limits={"loss": [0.1]}, deltas=[0.05], random_state=0
     )[0]
     assert found.n == 400
     assert found.mean_loss == pytest.approx(0.1 / 3)
@@ -270,21 +320,20 @@ def test_a_stricter_promise_is_never_the_bolder_one(kind: GuaranteeKind) -> None
     limits, deltas = (0.02, 0.05, 0.1, 0.3), (0.05, 0.1, 0.2)
     for _ in range(20):
         found = make_promises(
-            world(rng, 150)[1], "value", GRIDS["value"], REFERENCE, limits={kind: limits}, deltas=deltas, random_state=0
+            world(rng, 150)[1], SHORTFALLS, RULE, limits={kind: limits}, deltas=deltas, random_state=0
         )
-        knob = {(g.limit, g.delta): -1.0 if g.knob is None else g.knob for g in found}
-        table = np.array([[knob[limit, delta] for delta in deltas] for limit in limits])
+        index = {(g.limit, g.delta): boldness(g) for g in found}
+        table = np.array([[index[limit, delta] for delta in deltas] for limit in limits])
         assert (np.diff(table, axis=0) >= 0).all()
         assert (np.diff(table, axis=1) >= 0).all()
-        assert all(g.rows_needed >= 1 for g in found if g.knob is None)
+        assert all(g.rows_needed >= 1 and g.policy == Reference() for g in found if not g.certified)
 
 
 def test_limits_and_deltas_are_all_tested_once_and_in_order() -> None:
     found = make_promises(
         world(np.random.default_rng(0), 400)[1],
-        "bar",
-        GRIDS["bar"],
-        REFERENCE,
+        THRESHOLDS,
+        RULE,
         limits={"loss": (0.1, 0.02, 0.1), "violation": (0.3,)},
         deltas=(0.1, 0.05, 0.05),
         random_state=0,
@@ -297,63 +346,119 @@ def test_limits_and_deltas_are_all_tested_once_and_in_order() -> None:
         ("violation", 0.3, 0.05),
         ("violation", 0.3, 0.1),
     ]
-    assert {(g.policy, g.n, g.slice, g.note) for g in found} == {("bar", 400, None, "")}
+    assert {(g.n, g.slice, g.note) for g in found} == {(400, None, "")}
 
 
 def test_what_was_lost_and_saved_by_hand() -> None:
-    # 400 prompts: the cheaper tier is as good on all but 4, costs a tenth, and is taken where p_meets reaches the knob.
+    # 400 prompts: the cheaper tier is as good on all but 4, costs a tenth, and is taken where p_meets reaches the threshold.
     n = 400
     p_meets = np.column_stack([np.where(np.arange(n) < 300, 0.9, 0.2), np.ones(n)])
     quality = np.column_stack([np.where(np.arange(n) < 4, 0.0, 1.0), np.ones(n)])
     cost = np.tile([1.0, 10.0], (n, 1))
-    calibration = CalibrationSet(
-        p_meets, p_meets, cost, np.zeros(n, dtype=bool), quality, quality, cost, 1.0, "a note", {}
-    )
-    found = make_promises(
-        calibration, "bar", np.array([1.0, 0.5]), 1, limits={"loss": [0.05]}, deltas=[0.05], random_state=0
-    )[0]
-    assert (found.knob, found.mean_loss, found.note) == (0.5, 0.01, "a note")
+    calibration = calibration_set(p_meets, quality, cost, note="a note")
+    policies = Threshold(1.0), Threshold(0.5)
+    found = make_promises(calibration, policies, TWO_TIERS, limits={"loss": [0.05]}, deltas=[0.05], random_state=0)[0]
+    assert (found.policy, found.certified, found.mean_loss, found.note) == (Threshold(0.5), True, 0.01, "a note")
     assert found.saving == pytest.approx(0.75 * 0.9)
 
 
 def test_where_nothing_is_certified_it_says_how_many_more_prompts_it_would_take() -> None:
-    found = promise(world(np.random.default_rng(0), 60)[1], "value", "loss", 0.05)
-    assert (found.knob, found.mean_loss, found.saving) == (None, None, None)
+    found = promise(world(np.random.default_rng(0), 60)[1], "loss", 0.05)
+    assert (found.policy, found.certified, found.mean_loss, found.saving) == (Reference(), False, None, None)
     assert 0 < found.rows_needed < np.inf
 
 
-def test_more_prompts_certify_bolder_knobs() -> None:
-    few, many = (promise(world(np.random.default_rng(0), n)[1], "value", "loss", 0.05).knob for n in (300, 20_000))
-    assert few is None or (many is not None and few < many)
-    assert many is not None
+def test_more_prompts_certify_bolder_policies() -> None:
+    few, many = (boldness(promise(world(np.random.default_rng(0), n)[1], "loss", 0.05)) for n in (300, 20_000))
+    assert few < many
 
 
 def test_slices_with_enough_prompts_get_promises_of_their_own() -> None:
     calibration = world(np.random.default_rng(0), 1000)[1]
     values = np.array(["law"] * 300 + ["art"] * 299 + [""] * 401)
     sliced = dataclasses.replace(calibration, slices={"category": values, "source": np.full(1000, "logs")})
-    found = make_promises(
-        sliced, "value", GRIDS["value"], REFERENCE, limits={"loss": [0.1]}, deltas=[0.1], random_state=0
-    )
+    found = make_promises(sliced, SHORTFALLS, RULE, limits={"loss": [0.1]}, deltas=[0.1], random_state=0)
     assert [(g.slice, g.n) for g in found] == [(None, 1000), ("category=law", 300)]
 
 
 def test_a_slices_promise_is_what_its_prompts_alone_would_give() -> None:
     rng = np.random.default_rng(0)
     law, all_of_it = world(rng, 400)[1], world(rng, 1000)[1]
-    tables = {
-        name: np.concatenate([getattr(law, name), getattr(all_of_it, name)])
-        for name in ("p_meets", "expected_quality", "expected_cost_usd", "to_safety", "quality", "meets", "cost_usd")
-    }
-    values = np.array(["law"] * 400 + ["art"] * 1000)
-    both = CalibrationSet(**tables, bound=1.0, note="", slices={"category": values})
-    found = make_promises(
-        both, "value", GRIDS["value"], REFERENCE, limits={"loss": [0.1]}, deltas=[DELTA], random_state=0
+    said, met, cost = (
+        np.concatenate(pair)
+        for pair in (
+            (law.expected.quality, all_of_it.expected.quality),
+            (law.quality, all_of_it.quality),
+            (law.cost_usd, all_of_it.cost_usd),
+        )
     )
+    both = calibration_set(said, met, cost, slices={"category": np.array(["law"] * 400 + ["art"] * 1000)})
+    found = make_promises(both, SHORTFALLS, RULE, limits={"loss": [0.1]}, deltas=[DELTA], random_state=0)
     own = next(g for g in found if g.slice == "category=law")
-    assert dataclasses.replace(own, slice=None) == promise(law, "value", "loss", 0.1)
+    assert dataclasses.replace(own, slice=None) == promise(law, "loss", 0.1)
 
 
 def test_promises_are_seeded() -> None:
     calibration = world(np.random.default_rng(0), 400)[1]
-    assert promise(calibration, "value", "loss", 0.05) == promise(calibration, "value", "loss", 0.05)
+    assert promise(calibration, "loss", 0.05) == promise(calibration, "loss", 0.05)
+
+
+@pytest.mark.parametrize(
+    ("is_certified", "saving", "useful"),
+    [(True, 0.01, True), (True, 0.009, False), (True, -0.2, False), (True, None, True), (False, None, False)],
+)
+def test_a_promise_is_useful_where_it_saves_a_hundredth(is_certified: bool, saving: float | None, useful: bool) -> None:
+    found = Guarantee("loss", 0.05, 0.1, Single("small"), certified=is_certified, n=400, saving=saving)
+    assert found.is_useful is useful
+
+
+# How many prompts it takes
+
+
+def losing_one_in_ten(n: int, **changes: Any) -> CalibrationSet:
+    """The cheaper tier, that each prompt is sent to, loses on every tenth."""
+    quality = np.column_stack([np.arange(n) % 10 > 0, np.ones(n)]).astype(float)
+    return calibration_set(quality, quality, np.tile([1.0, 10.0], (n, 1)), **changes)
+
+
+def needed(calibration: CalibrationSet, limit: float) -> float:
+    return prompts_to_certify(calibration, TWO_TIERS, Single("mini"), limit, 0.05)[1]
+
+
+@pytest.mark.parametrize("limit", [0.01, 0.1])
+def test_no_number_of_prompts_certifies_a_loss_that_is_not_under_the_limit(limit: float) -> None:
+    loss, n = prompts_to_certify(losing_one_in_ten(100), TWO_TIERS, Single("mini"), limit, 0.05)
+    assert (loss, n) == (pytest.approx(0.1), np.inf)
+
+
+def test_the_wider_the_gap_the_fewer_prompts_it_takes() -> None:
+    n = [needed(losing_one_in_ten(100), limit) for limit in (0.11, 0.12, 0.15, 0.2)]
+    assert n == sorted(set(n), reverse=True)
+    # A gap twice as wide takes a quarter of the prompts, as for any mean.
+    assert n[0] / n[1] == pytest.approx(4, rel=0.01)
+
+
+def test_the_prompts_at_hand_count_among_those_it_takes() -> None:
+    assert needed(losing_one_in_ten(100), 0.12) == needed(losing_one_in_ten(200), 0.12)
+    assert needed(losing_one_in_ten(5000), 0.2) == 5000
+
+
+def test_prompts_of_a_session_are_needed_once() -> None:
+    pairs = losing_one_in_ten(200).take(np.repeat(np.arange(100), 2))
+    assert needed(dataclasses.replace(pairs, unit=np.repeat(np.arange(100), 2)), 0.12) == needed(
+        losing_one_in_ten(100), 0.12
+    )
+
+
+def test_about_as_many_prompts_as_are_said_to_be_needed_certify() -> None:
+    # An estimate, and a rough one: of so many draws two thirds are certified. A fifth of the prompts seldom do, twice as many mostly.
+    rng, n = np.random.default_rng(0), int(needed(losing_one_in_ten(100), 0.15))
+
+    def share_certified(size: int) -> float:
+        drawn = [losing_one_in_ten(100).take(rng.integers(0, 100, size)) for _ in range(60)]
+        asked: dict[str, Any] = {"limits": {"loss": [0.15]}, "deltas": [0.05], "random_state": 0}
+        each = [dataclasses.replace(c, unit=np.arange(size)) for c in drawn]
+        return float(np.mean([make_promises(c, [Single("mini")], TWO_TIERS, **asked)[0].certified for c in each]))
+
+    assert share_certified(n // 5) < 0.35
+    assert share_certified(2 * n) > 0.8

@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import polars as pl
 import pytest
 
 from router_ml.core.artifact import Artifact, read_artifact
+from router_ml.core.menu import OperatingPoint
+from router_ml.core.policy import Threshold
 from router_ml.core.router import Router
 from router_ml.core.text import HEAD_CHARS
 from router_ml.errors import ArtifactError, ExportError
@@ -35,6 +38,11 @@ def text_artifact(extensions: None, artifact: Path, tmp_path_factory: pytest.Tem
 @pytest.fixture(scope="module")
 def router(artifact: Path) -> Router:
     return Router.load(artifact)
+
+
+@pytest.fixture(scope="module")
+def loaded(artifact: Path) -> Artifact:
+    return read_artifact(artifact)
 
 
 def p_meets(path: Path, texts: list[str]) -> np.ndarray:
@@ -103,9 +111,18 @@ def test_a_graph_that_answers_otherwise_is_not_written(
     assert not (tmp_path / "text.onnx").exists()
 
 
-@pytest.fixture(scope="module")
-def loaded(artifact: Path) -> Artifact:
-    return read_artifact(artifact)
+def test_a_graph_of_another_novelty_is_not_let_through(text_artifact: Path, loaded: Artifact) -> None:
+    # By the artifact the cheapest tier takes all prompts; by the changed graph all are novel, so they go to the reference tier.
+    cheapest = dataclasses.replace(loaded.metadata, points=(OperatingPoint("all", Threshold(0.0)),), default="all")
+    router = Router(dataclasses.replace(loaded, metadata=dataclasses.replace(cheapest, novelty_threshold=10.0)))
+    model = onnx.load(text_artifact)
+    assert text_graph._check(router, model.SerializeToString(), ["Hello", "Prove it."]).agreement == 1
+    for node in model.graph.node:
+        node.output[:] = ["novelty_before" if name == "novelty" else name for name in node.output]
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(20), "novelty_shift"))
+    model.graph.node.append(onnx.helper.make_node("Add", ["novelty_before", "novelty_shift"], ["novelty"]))
+    with pytest.raises(ExportError, match=r"p_meets differs by up to [\d.e-]+ .*decisions agree on 0\.00%"):
+        text_graph._check(router, model.SerializeToString(), ["Hello", "Prove it."])
 
 
 @pytest.mark.parametrize(

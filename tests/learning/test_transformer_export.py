@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from router_ml import Router
-from router_ml.core.artifact import Setting
+from router_ml.core.menu import OperatingPoint
+from router_ml.core.policy import Threshold
 from router_ml.learning.encoders import load_encoder
 from router_ml.learning.export import InputTokens, Parity, export
 from router_ml.learning.inputs import encode_inputs
@@ -44,7 +45,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Parity, Ou
         ladder=sample_ladder(),
         bar={"value": 0.5, "kind": "absolute", "reference": None},
         reference=sample_ladder().names[-1],
-        settings=[Setting("default", "bar", 0.5, None, None, None, None, "none")],
+        reference_cost_usd=0.01,
+        points=[OperatingPoint("half", Threshold(0.5))],
+        default="half",
         input_tokens=InputTokens(np.zeros(3), np.full(3, 0.25)),
         provenance={},
         parity_prompts=PROMPTS,

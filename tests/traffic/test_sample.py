@@ -101,8 +101,9 @@ def test_a_prompt_id_stands_for_one_prompt_whatever_the_number_of_prompts() -> N
     assert both["prompt_id"].is_unique().all()
 
 
-def test_prompts_hardly_repeat(prompts: list[str]) -> None:
-    assert len(set(prompts)) >= 0.98 * N_PROMPTS
+def test_prompts_hardly_repeat_but_for_everyday_ones(full: pl.DataFrame) -> None:
+    prompts = full.unique("prompt_id").filter(pl.col("category") != "everyday")["prompt"]
+    assert prompts.n_unique() >= 0.98 * len(prompts)
 
 
 def test_no_slot_is_left_open(prompts: list[str]) -> None:
@@ -111,7 +112,7 @@ def test_no_slot_is_left_open(prompts: list[str]) -> None:
 
 def test_prompts_run_from_a_few_words_to_about_six_hundred(prompts: list[str]) -> None:
     words = np.array([len(prompt.split()) for prompt in prompts])
-    assert words.min() >= 2
+    assert words.min() >= 1
     assert 450 <= words.max() <= 700
     assert 25 <= np.median(words) <= 80
 
@@ -123,9 +124,9 @@ def test_all_families_come(full: pl.DataFrame) -> None:
 
 def test_mean_qualities_rise_with_the_price(quality: NDArray[np.float64]) -> None:
     nano, mini, top = quality.mean(axis=0)
-    assert 0.50 <= nano <= 0.60
-    assert 0.70 <= mini <= 0.78
-    assert 0.83 <= top <= 0.89
+    assert 0.56 <= nano <= 0.64
+    assert 0.73 <= mini <= 0.80
+    assert 0.84 <= top <= 0.90
 
 
 def test_the_dearest_tier_is_not_the_best_on_each_family(full: pl.DataFrame) -> None:
@@ -268,7 +269,7 @@ def test_numbers_below_their_range_are_refused(n_prompts: int, random_state: int
         simulate(n_prompts, random_state=random_state)
 
 
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+@pytest.mark.parametrize("family", [f for f in FAMILIES if f.name != "everyday"], ids=lambda family: family.name)
 def test_harder_requests_are_longer(family: Family) -> None:
     rng = np.random.default_rng(0)
     easy, hard = ([family.compose(rng, difficulty) for _ in range(60)] for difficulty in (0.05, 0.95))

@@ -42,7 +42,7 @@ __all__ = ["compress"]
 
 _UNSEEN_SHARE = 0.2
 """Of the prompts pruned to: held out once, to see what pruning does to prompts that it hasn't seen."""
-_BEFORE = "certified before the artifact was made smaller, which moves decisions near the knob"
+_BEFORE = "certified before the artifact was made smaller, which moves decisions near a tie"
 """What is noted on each of its promises."""
 
 

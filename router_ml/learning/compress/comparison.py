@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from router_ml.core.decision import Prediction
-from router_ml.core.policy import choose
+from router_ml.core.policy import Threshold
 from router_ml.core.router import Router
 from router_ml.errors import ExportError, InputError
 from router_ml.evaluation.frontier import sweep_bar, sweep_value
@@ -132,10 +132,10 @@ def predict(router: Router, prompts: Sequence[str]) -> Prediction:
 
 
 def difference(router: Router, expected: Prediction, got: Prediction) -> Difference:
-    """How far one prediction is from another of the same prompts, decided at the default setting."""
+    """How far one prediction is from another of the same prompts, decided at the default."""
     moved = np.abs(expected.p_meets.astype(np.float64) - got.p_meets)
-    policy, knob = router.setting.policy, router.setting.knob
-    chosen = [choose(policy, knob, p.p_meets, p.quality, p.cost_usd) for p in (expected, got)]
+    rule = router.metadata.rule()
+    chosen = [rule.choose(p.p_meets, p.quality, p.cost_usd, p.novelty) for p in (expected, got)]
     return Difference(float(moved.max()), float(moved.mean()), float((chosen[0] == chosen[1]).mean()))
 
 
@@ -166,7 +166,7 @@ def worth(
     Q, C = Q[complete], C[complete]
     if len(Q) < 2 or Q.shape[1] < 2 or not C.mean(axis=0).max() > C[:, 0].mean():
         return None
-    if router.setting.policy == "bar":
+    if isinstance(router.default.policy, Threshold):
         return frontier_metrics(sweep_bar(prediction.p_meets[complete]), Q, C)
     return frontier_metrics(sweep_value(prediction.quality[complete], prediction.cost_usd[complete]), Q, C)
 

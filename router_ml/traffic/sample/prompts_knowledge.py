@@ -47,6 +47,19 @@ _FACT_FRAMES = (
     "{q}", "{q}", "{q}", "{q} One line.", "Quiz question: {q}", "My kid asked: {q}", "{q} And how sure are you?",
     "Just checking: {q}", "For a crossword: {q}", "{q} Please give a source.", "Trivia night. {q}", "{q} I forgot.",
 )  # fmt: skip
+# What logs hold a lot of: greetings, school knowledge, small sums. All tiers answer it.
+_EVERYDAY = (
+    "Hi", "Hello!", "Thanks, that helped.", "What is the capital of {country}?", "Capital of {country}?", "What is {a}+{b}?",
+    "What is {a} + {b}?", "What is {b}+{b}?", "{a}+{b}=?", "What's {a} times {b}?", "How much is {a} minus {b}?", "What is {a}-{b}?", "Which language do people speak in {country}?",
+    "What day comes after {day}?", "How many days are in {month}?", "Spell the word {animal}.", "Is {a} an even number?",
+    "What colour is a {animal}?", "On which continent is {country}?", "What is the opposite of {word}?", "What does OK mean?",
+    "How do you say hello in the language of {country}?", "Which is larger, {a} or {b}?", "Good morning, can you help me?",
+)  # fmt: skip
+_SMALL = {
+    "a": tuple(map(str, range(1, 21))), "b": tuple(map(str, range(1, 13))),
+    "day": ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"),
+    "word": ("hot", "big", "fast", "light", "early", "open", "happy", "full"),
+}  # fmt: skip
 # From easy to hard.
 _CONCEPTS = (
     "why the sky is blue", "how a fridge works", "what inflation is", "how vaccines work", "why we have seasons",
@@ -127,6 +140,11 @@ _BRAINSTORM_DEMANDS = (
     "Combine the best two into a third.", "They must rhyme.", "For {dept}.",
 )  # fmt: skip
 _FEW = {"few": tuple(map(str, range(2, 7))), "k": ("3", "5", "7", "8", "10", "12", "15", "20", "25", "30")}
+
+
+def everyday(rng: np.random.Generator, difficulty: float) -> Request:  # noqa: ARG001  # as of the other families
+    """A greeting, a question of school knowledge or a small sum."""
+    return Request(fill(rng, pick(rng, _EVERYDAY), {**_THINGS, **_SMALL}))
 
 
 def fact(rng: np.random.Generator, difficulty: float) -> Request:
