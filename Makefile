@@ -34,10 +34,10 @@ bench: $(READY)  ## speed, as ratios; LITELLM_PYTHON=path compares with litellm,
 trust: asked $(READY)  ## what is promised, put to the test: TRAIN=path TEST=path [TIERS=path] [BAR=1.0] [OTHER="path path:text"] [LEAST_SAVING=0.6]
 	router-ml fit "$(TRAIN)" $(WITH_TIERS) --learner ngram --no-track --out $(TRUST)/router.onnx
 	@missed=0; \
-	python -m pipelines.benchmark_signals "$(TEST)" --router $(TRUST)/router.onnx --train "$(TRAIN)" $(OTHER:%=--other "%") --out $(TRUST) || missed=1; \
-	python -m pipelines.benchmark_guarantees "$(TRAIN)" "$(TEST)" --router $(TRUST)/router.onnx $(LEAST_SAVING:%=--least-saving %) --out $(TRUST) || missed=1; \
-	python -m pipelines.benchmark_off_policy "$(TRAIN)" "$(TEST)" --router $(TRUST)/router.onnx --out $(TRUST) || missed=1; \
-	python -m pipelines.benchmark_partial "$(TRAIN)" "$(TEST)" $(WITH_TIERS) --out $(TRUST) || missed=1; \
+	python -m benchmarks.signals "$(TEST)" --router $(TRUST)/router.onnx --train "$(TRAIN)" $(OTHER:%=--other "%") --out $(TRUST) || missed=1; \
+	python -m benchmarks.guarantees "$(TRAIN)" "$(TEST)" --router $(TRUST)/router.onnx $(LEAST_SAVING:%=--least-saving %) --out $(TRUST) || missed=1; \
+	python -m benchmarks.off_policy "$(TRAIN)" "$(TEST)" --router $(TRUST)/router.onnx --out $(TRUST) || missed=1; \
+	python -m benchmarks.partial "$(TRAIN)" "$(TEST)" $(WITH_TIERS) --out $(TRUST) || missed=1; \
 	exit $$missed
 
 asked:  # before anything is installed for it
@@ -63,3 +63,8 @@ clean:
 
 lock:  ## pin what is installed now
 	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
+
+.PHONY: coverage
+coverage: $(READY)  ## line coverage of router_ml by the tests of `make test`; `coverage report` then lists it by file
+	python -m pytest -m "not slow" --cov --cov-report=
+	@echo "Line coverage of router_ml: $$(coverage report --format=total) %"

@@ -16,13 +16,13 @@ import pytest
 import tokenizers
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from pipelines.latency_comparison import build_prompts, compare, our_timer, their_timer
+from benchmarks.latency_comparison import build_prompts, compare, our_timer, their_timer
+from router_ml.bench.prompts import Stretches, prompt_of
 from router_ml.core.artifact import read_artifact
 from router_ml.core.inference import OUTPUTS, open_session
 from router_ml.core.router import Router
-from router_ml.core.stretches import Stretches, prompt_of
 from router_ml.core.text import bounded
-from router_ml.traffic.sample import sample_ladder, simulate
+from router_ml.datasets import sample_ladder, simulate
 from router_ml.workflow import FitOptions, fit
 
 TEXT = " ".join(simulate(300, random_state=1)["prompt"].unique(maintain_order=True))

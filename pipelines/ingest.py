@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pipelines import stage
 from router_ml import workflow
+from router_ml.datasets import sample_ladder
 from router_ml.ladder import Ladder
-from router_ml.traffic.sample import sample_ladder
 
 
 def main() -> None:

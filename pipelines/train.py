@@ -15,7 +15,8 @@ def main() -> None:
     """Write the model and its cross-validated metrics."""
     options = stage.fit_options(stage.start())
     traffic = pl.read_parquet(stage.TRAIN)
-    prepared = workflow.prepare(traffic, Ladder.from_yaml(stage.TIERS), options.bar)
+    labels = pl.read_parquet(stage.LABELS)
+    prepared = workflow.prepare(traffic, Ladder.from_yaml(stage.TIERS), options.bar, labels=labels)
     table = pl.read_parquet(stage.EMBEDDINGS)
     embedded = workflow.embedded_from_table(table, prepared.observations.prompt_id)
     unlabelled = workflow.embed_unjudged(

@@ -16,6 +16,8 @@ Each message says what was got, what was needed and what to do.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 __all__ = [
     "ArtifactError",
     "ExportError",
@@ -46,6 +48,14 @@ class LadderError(InputError):
 
 class TrafficError(InputError):
     """A traffic table can't be read, or can't be learned from."""
+
+
+class NotATableError(TrafficError):
+    """A file is no traffic table; `path` says which, for whoever knows what else it may be."""
+
+    def __init__(self, message: str, path: Path) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 class ArtifactError(RouterError, ValueError):

@@ -222,6 +222,8 @@ def _set_experiment() -> None:
     if client.get_experiment_by_name(EXPERIMENT) is None:
         client.create_experiment(EXPERIMENT, tags=_TRAINING_VIEW)
     mlflow.set_experiment(EXPERIMENT)
+    # MLflow sets it for subprocesses. It would be taken for the user's choice by the next run, of another store perhaps.
+    os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
 
 
 def _clean(name: str) -> str:

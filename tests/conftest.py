@@ -28,7 +28,7 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def sample_traffic() -> pl.DataFrame:
     """Simulated traffic of 600 prompts, each answered by three tiers."""
-    from router_ml.traffic.sample import simulate
+    from router_ml.datasets import simulate
 
     return simulate(600, random_state=0)
 
@@ -44,7 +44,7 @@ def sample_path(sample_traffic: pl.DataFrame, tmp_path_factory: pytest.TempPathF
 @pytest.fixture(scope="session")
 def artifact(sample_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A router fitted on `sample_traffic`; read it only."""
-    from router_ml.traffic.sample import sample_ladder
+    from router_ml.datasets import sample_ladder
     from router_ml.workflow import FitOptions, fit
 
     path = tmp_path_factory.mktemp("artifact") / "router.onnx"

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from router_ml.cli import main
 from router_ml.core.router import Router
-from router_ml.traffic.sample import TIERS_PATH, simulate
+from router_ml.datasets import TIERS_PATH, simulate
 from router_ml.workflow import evaluate_router
 
 

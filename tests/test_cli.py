@@ -20,8 +20,8 @@ from click.testing import CliRunner, Result
 from router_ml.cli import main
 from router_ml.core.artifact import SCHEMA_KEY
 from router_ml.core.router import Router
+from router_ml.datasets import TIERS_PATH, sample_ladder, simulate
 from router_ml.ladder import Ladder
-from router_ml.traffic.sample import TIERS_PATH, sample_ladder, simulate
 
 BAD_ROW = 7
 """The row, counted from 1, whose quality is 1.7 in the traffic that the path below starts from."""

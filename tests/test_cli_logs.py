@@ -14,12 +14,12 @@ from click.testing import CliRunner, Result
 
 from router_ml.cli import main
 from router_ml.cli.logs import FORMATS, TABLES
+from router_ml.datasets import TIERS_PATH, simulate
+from router_ml.importers import IMPORTERS
+from router_ml.importers.registry import ALIASES
+from router_ml.judge import JudgeConfig
 from router_ml.ladder import Ladder
-from router_ml.traffic.importers import IMPORTERS
-from router_ml.traffic.importers.registry import ALIASES
-from router_ml.traffic.judge import JudgeConfig
-from router_ml.traffic.replay import read_endpoints
-from router_ml.traffic.sample import TIERS_PATH, simulate
+from router_ml.replay import read_endpoints
 from router_ml.traffic.schema import SCHEMA
 
 DOCS = Path(__file__).parents[1] / "docs"

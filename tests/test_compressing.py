@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from router_ml.core.router import Router
+from router_ml.datasets import simulate
 from router_ml.errors import InputError
-from router_ml.traffic.sample import simulate
-from router_ml.workflow.compressing import compress_router
+from router_ml.workflow.compress import compress_router
 
 
 def test_a_fitted_router_becomes_smaller_at_no_loss(artifact: Path, sample_path: Path, tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import polars as pl
 import pytest
 
+from router_ml.datasets import simulate
+from router_ml.judge import JudgeConfig
 from router_ml.traffic.calls import calls_seconds
-from router_ml.traffic.judge import JudgeConfig
-from router_ml.traffic.sample import simulate
 from router_ml.workflow import FitOptions
 from router_ml.workflow.durations import announce, fit_seconds, judge_seconds
 

@@ -37,6 +37,22 @@ for (const query of queries) {
 console.log(JSON.stringify(answers));
 """
 
+GOLDEN = Path(__file__).parent / "golden" / "decisions.json"
+
+GOLDEN_DRIVER = """
+import { readFile } from "node:fs/promises";
+const [client, golden] = process.argv.slice(1);
+const { decide, prediction } = await import(client);
+const { metadata, rows } = JSON.parse(await readFile(golden, "utf8"));
+const decisions = rows.map((row) => {
+  const { policy, needs, ignore_novelty, n_chars, p_meets, quality, output_tokens, novelty } = row;
+  const may = metadata.ladder.map(({ name }) => row.allowed?.includes(name) ?? true);
+  const predicted = prediction(metadata, { p_meets, quality, output_tokens, novelty }, n_chars);
+  return decide(metadata, predicted, { policy, may, needs, ignore_novelty });
+});
+console.log(JSON.stringify(decisions));
+"""
+
 HARD = [
     "<s>a</s> b <unk><s> c <s>",
     "\u2581 \u2581\u2581x \u2581",
@@ -115,6 +131,16 @@ def assert_same(got: list[dict[str, Any]], expected: list[Decision]) -> None:
     for field, tolerance in {"p_meets": 1e-4, "quality": 1e-4, "parameter": 0}.items():
         assert [g[field] for g in got] == pytest.approx([getattr(e, field) for e in expected], abs=tolerance)
     assert [g["cost_usd"] for g in got] == pytest.approx([e.cost_usd for e in expected], rel=1e-4)
+
+
+def test_the_golden_decisions_are_the_clients_too(client: Path) -> None:
+    """tests/core/test_golden.py replays them through the core."""
+    command = ["node", "--input-type=module", "-e", GOLDEN_DRIVER, client.as_uri(), str(GOLDEN)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(GOLDEN.read_text(encoding="utf-8"))["rows"]
+    got = [(row["why"], d["tier"], d["reason"]) for row, d in zip(rows, json.loads(done.stdout), strict=True)]
+    assert got == [(row["why"], row["tier"], row["reason"]) for row in rows]
 
 
 @pytest.mark.parametrize(

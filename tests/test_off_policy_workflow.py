@@ -11,13 +11,13 @@ import polars as pl
 import pytest
 
 from router_ml.core.router import Router
+from router_ml.datasets import sample_ladder, simulate
+from router_ml.datasets.logging_policy import draw_tiers, logging_propensities
 from router_ml.errors import InputError, TrafficError
 from router_ml.evaluation.off_policy.plan_report import RouterExploration
 from router_ml.evaluation.off_policy.report import OffPolicyEvaluation
-from router_ml.traffic.sample import sample_ladder, simulate
-from router_ml.traffic.sample.logging_policy import draw_tiers, logging_propensities
 from router_ml.workflow import hash_files
-from router_ml.workflow.exploring import plan_router_exploration
+from router_ml.workflow.explore import plan_router_exploration
 from router_ml.workflow.off_policy import evaluate_off_policy
 
 N = 1200

@@ -15,9 +15,9 @@ import yaml
 
 from pipelines import use_traffic
 from router_ml.core.router import Router
+from router_ml.datasets import simulate
 from router_ml.errors import RouterError
 from router_ml.ladder import Ladder
-from router_ml.traffic.sample import simulate
 
 pytestmark = pytest.mark.slow
 

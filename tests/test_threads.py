@@ -16,11 +16,11 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from router_ml import workflow
 from router_ml.core.router import Router
+from router_ml.datasets import sample_ladder
 from router_ml.learning.inputs import Inputs
 from router_ml.learning.learners.mlp import MLPLearner
 from router_ml.learning.targets import Targets
 from router_ml.learning.threads import single_threaded
-from router_ml.traffic.sample import sample_ladder
 
 SOME = 3
 """Threads of each library outside the context."""
@@ -91,7 +91,7 @@ def test_the_environment_stays_as_it_is(several: None) -> None:
 def test_a_fit_learns_and_exports_on_one_thread(
     several: None, watch: Callable[[object, str], list[set[int]]], sample_path: Path, tmp_path: Path
 ) -> None:
-    learned, exported = watch(workflow.training, "crossfit"), watch(workflow.exporting, "export")
+    learned, exported = watch(workflow.train_model, "crossfit"), watch(workflow.export, "export")
     workflow.fit([sample_path], tmp_path / "router.onnx", ladder=sample_ladder(), options=QUICK, track=False)
     assert (learned, exported) == ([{1}], [{1}])
     assert numbers() == {SOME}
@@ -100,7 +100,7 @@ def test_a_fit_learns_and_exports_on_one_thread(
 def test_an_artifact_is_evaluated_on_one_thread(
     several: None, watch: Callable[[object, str], list[set[int]]], artifact: Path, sample_path: Path
 ) -> None:
-    evaluated = watch(workflow.measuring, "evaluate")
+    evaluated = watch(workflow.evaluate, "evaluate")
     workflow.evaluate_router(Router.load(artifact), [sample_path], n_resamples=10)
     assert evaluated == [{1}]
     assert numbers() == {SOME}

@@ -13,9 +13,9 @@ import pytest
 
 from router_ml import workflow
 from router_ml.core.router import Router
+from router_ml.datasets import sample_ladder, simulate
 from router_ml.errors import InputError
-from router_ml.tracking import REGISTERED_MODEL, start, untracked
-from router_ml.traffic.sample import sample_ladder, simulate
+from router_ml.tracking import EXPERIMENT, REGISTERED_MODEL, start, untracked
 from router_ml.workflow import FitOptions, FitResult
 
 PROMPTS = ["What is the capital of Peru?", "Prove that there are infinitely many primes, in two ways."]
@@ -218,3 +218,16 @@ def test_the_experiment_opens_on_its_runs(tracked: FitResult, store: str) -> Non
     mlflow.set_tracking_uri(store)
     experiment = mlflow.get_experiment_by_name("router-ml")
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+
+
+def test_a_second_store_of_one_process_gets_its_own_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow remembers the first store's experiment in the environment, by a number that the second one may not have."""
+    for name in ("MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    for folder in ("first", "second"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / folder}.db")
+        mlflow.set_tracking_uri(f"sqlite:///{tmp_path / folder}.db")
+        if folder == "first":
+            mlflow.create_experiment("another")
+        with start("run") as run:
+            assert mlflow.get_experiment(mlflow.get_run(run.id).info.experiment_id).name == EXPERIMENT

@@ -9,13 +9,13 @@ import polars as pl
 import pytest
 
 from router_ml import workflow
-from router_ml.core.menu import find_point
+from router_ml.core.menu import find_point, point_name
 from router_ml.core.router import Router
+from router_ml.datasets import sample_ladder, simulate
 from router_ml.errors import TrafficError
 from router_ml.evaluation.report import text_report
 from router_ml.ladder import Ladder
 from router_ml.traffic.labels import Bar
-from router_ml.traffic.sample import sample_ladder, simulate
 from router_ml.workflow import FitOptions
 
 QUICK = workflow.FitOptions(learner="logistic", n_folds=2)
@@ -93,7 +93,7 @@ def test_a_fit_whose_gain_may_be_noise_says_so(tmp_path: Path) -> None:
         return workflow.fit(paths, tmp_path / "r.onnx", ladder=sample_ladder(), options=QUICK, track=False)
 
     result = fitted("noise")
-    assert result.summary().startswith("Warning: NO BETTER than the single tiers, as far as 280 prompts can tell")
+    assert result.warnings[0].startswith("NO BETTER than the single tiers, as far as 280 prompts can tell")
     assert result.to_dict()["warnings"] == list(result.warnings)
     assert not fitted("real").warnings
 
@@ -198,3 +198,10 @@ def test_traffic_without_responses_is_told_to_ask_for_them_first(tmp_path: Path)
     nothing = {"quality": pl.lit(None, pl.Float64), "response": pl.lit(None, pl.String)}
     with pytest.raises(TrafficError, match="'router-ml replay'"):
         workflow.prepare(simulate(30, random_state=0).with_columns(**nothing), sample_ladder(), Bar(0.8))
+
+
+@pytest.mark.parametrize("drop", [1e-9, -0.0, 0.0100000001])
+def test_a_loss_is_as_precise_as_the_name_of_its_operating_point(drop: float) -> None:
+    rounded = FitOptions(max_quality_drop=drop).max_quality_drop
+    assert point_name(rounded) in ("0pt", "1pt")
+    assert str(rounded) in ("0.0", "0.01")

@@ -5,8 +5,9 @@
  *     const decision = await router.route("What is 2+2?"); // { tier, model, p_meets, quality, cost_usd, policy, parameter, reason, novelty }
  *
  * It mirrors, under the same names, `core/artifact.py` (the format), `core/text.py` (the text that is embedded),
- * `core/features.py` (what the graph is given of it), `core/policy.py` and `core/deciding.py` (the decision); where one of them changes, this file has to follow. Of the core's options it takes those that
- * `route` names here; promises and other limits are the Python core's.
+ * `core/features.py` (what the graph is given of it), `core/limits.py`, `core/policy.py` and `core/decide.py` (the decision);
+ * where one of them changes, this file has to follow. Of the core's options it takes those that `route` names here; promises and
+ * other limits are the Python core's.
  */
 
 import { createHash } from "node:crypto";
@@ -88,48 +89,8 @@ export class Router {
    */
   async route(query, { at, policy, threshold, lam, allowed, ignore_novelty = false } = {}) {
     const chosen = this.#policy({ at, policy, threshold, lam });
-    const parameter = chosen[PARAMETERS[chosen.kind]] ?? 0;
-    const price = chosen.kind === "shortfall" ? parameter / this.metadata.reference_cost_usd : parameter;
     const may = this.#allowed(allowed);
-    const { p_meets, quality, cost_usd, input_tokens, novelty } = await this.predict(query);
-    const needs = requirements(query);
-    const able = (t) => needs.every((need) => this.ladder[t].supports?.includes(need) ?? true);
-    const fits = (t) => input_tokens[t] < (this.ladder[t].context_window ?? Infinity);
-    const tiers = [...this.ladder.keys()].filter((t) => may[t] && fits(t) && able(t));
-    if (tiers.length === 0) {
-      const asked = needs.length ? ` that needs ${needs.join(", ")}` : "";
-      throw new QueryError(`No tier may take this query of about ${Math.round(input_tokens[0])} tokens${asked}. Shorten it, or allow another.`);
-    }
-    const novel = !ignore_novelty && novelty > (this.metadata.novelty_threshold ?? Infinity);
-    const indexOf = (name) => this.ladder.findIndex((t) => t.name === name);
-    const reference = indexOf(this.metadata.reference);
-    const single = novel || chosen.kind === "reference" ? reference : chosen.kind === "single" ? indexOf(chosen.tier) : null;
-    let tier;
-    if (single !== null) {
-      tier = tiers.includes(single) ? single : largest(tiers, (t) => quality[t]);
-    } else if (chosen.kind === "threshold") {
-      tier = tiers.find((t) => p_meets[t] >= parameter) ?? largest(tiers, (t) => p_meets[t]);
-    } else {
-      tier = largest(tiers, (t) => quality[t] - price * cost_usd[t]);
-    }
-    const reasons = {
-      shortfall: "will_do",
-      utility: "best_utility",
-      reference: "reference",
-      single: "single",
-      threshold: p_meets[tier] >= parameter ? "meets_bar" : "none_meets_bar",
-    };
-    return {
-      tier: this.ladder[tier].name,
-      model: this.ladder[tier].model,
-      p_meets: p_meets[tier],
-      quality: quality[tier],
-      cost_usd: cost_usd[tier],
-      policy: chosen.kind,
-      parameter,
-      reason: tiers.length === 1 ? "only_tier" : novel ? "novel" : reasons[chosen.kind],
-      novelty,
-    };
+    return decide(this.metadata, await this.predict(query), { policy: chosen, may, needs: requirements(query), ignore_novelty });
   }
 
   /**
@@ -143,10 +104,7 @@ export class Router {
     const { text, nChars } = render(query);
     const outputs = await this.#session.run(this.#feed(text, nChars));
     const [p_meets, quality, output_tokens] = ["p_meets", "quality", "output_tokens"].map((name) => [...outputs[name].data]);
-    const { input_tokens_base: base, input_tokens_per_char: perChar } = this.metadata;
-    const input_tokens = this.ladder.map((_, t) => base[t] + perChar[t] * nChars);
-    const cost_usd = this.ladder.map((tier, t) => costUsd(tier, input_tokens[t], output_tokens[t]));
-    return { p_meets, quality, output_tokens, novelty: outputs.novelty.data[0], input_tokens, cost_usd };
+    return prediction(this.metadata, { p_meets, quality, output_tokens, novelty: outputs.novelty.data[0] }, nChars);
   }
 
   #feed(text, nChars) {
@@ -164,7 +122,7 @@ export class Router {
   }
 
   #policy(options) {
-    const given = Object.entries(options).filter(([, value]) => value !== undefined);
+    const given = Object.entries(options).filter(([, value]) => value !== undefined && value !== null);
     if (given.length > 1) {
       const names = given.map(([name]) => `'${name}'`).join(" and ");
       throw new InputError(`${names} are given together; each stands for a policy, so give one of them.`);
@@ -186,7 +144,9 @@ export class Router {
     if (typeof parameter !== "number" || !(parameter >= 0 && parameter <= most)) {
       throw new InputError(`'${name}' is ${value}; it needs to be a number in [0, ${most === 1 ? "1]" : "infinity)"}.`);
     }
-    if (policy.kind === "single") this.#allowed([policy.tier]);
+    if (policy.kind === "single" && !this.ladder.some((t) => t.name === policy.tier)) {
+      throw new InputError(`No tier is called '${policy.tier}'; the tiers are ${this.ladder.map((t) => t.name).join(", ")}.`);
+    }
     return policy;
   }
 
@@ -201,6 +161,79 @@ export class Router {
     }
     return this.ladder.map((t) => names.includes(t.name) || names.includes(t.model));
   }
+}
+
+// The decision (core/decide.py, core/policy.py, core/limits.py)
+
+/**
+ * The graph's outputs for one query, with what its calls cost; lists are in ladder order.
+ *
+ * @param {object} metadata The artifact's.
+ * @param {{p_meets: number[], quality: number[], output_tokens: number[], novelty: number}} outputs
+ * @param {number} nChars The query's length in characters, before it was cut.
+ * @returns {{p_meets: number[], quality: number[], output_tokens: number[], novelty: number,
+ *   input_tokens: number[], cost_usd: number[]}}
+ */
+export function prediction({ ladder, input_tokens_base, input_tokens_per_char }, outputs, nChars) {
+  const input_tokens = ladder.map((_, t) => input_tokens_base[t] + input_tokens_per_char[t] * nChars);
+  const cost_usd = ladder.map((tier, t) => costUsd(tier, input_tokens[t], outputs.output_tokens[t]));
+  return { ...outputs, input_tokens, cost_usd };
+}
+
+/**
+ * Decide for one query by what is predicted of it: hard limits first, then novelty, then the policy. `Router.route` decides by it.
+ *
+ * @param {object} metadata The artifact's; of them the ladder, the reference tier and its cost, and the novelty threshold count.
+ * @param {object} prediction What `prediction` gives.
+ * @param {object} options
+ * @param {object} options.policy As the metadata hold it.
+ * @param {boolean[]} options.may Of each tier, whether the caller allows it.
+ * @param {string[]} options.needs Capabilities that the query needs.
+ * @param {boolean} options.ignore_novelty
+ * @returns {object} As of `Router.route`.
+ * @throws {QueryError} If no tier may take the query.
+ */
+export function decide(metadata, { p_meets, quality, cost_usd, input_tokens, novelty }, { policy, may, needs, ignore_novelty }) {
+  const { ladder } = metadata;
+  const parameter = policy[PARAMETERS[policy.kind]] ?? 0;
+  const price = policy.kind === "shortfall" ? parameter / metadata.reference_cost_usd : parameter;
+  const able = (t) => needs.every((need) => ladder[t].supports?.includes(need) ?? true);
+  const fits = (t) => input_tokens[t] < (ladder[t].context_window ?? Infinity);
+  const tiers = [...ladder.keys()].filter((t) => may[t] && fits(t) && able(t));
+  if (tiers.length === 0) {
+    const asked = needs.length ? ` that needs ${needs.join(", ")}` : "";
+    throw new QueryError(`No tier may take this query of about ${Math.round(input_tokens[0])} tokens${asked}. Shorten it, or allow another.`);
+  }
+  const novel = !ignore_novelty && novelty > (metadata.novelty_threshold ?? Infinity);
+  const indexOf = (name) => ladder.findIndex((t) => t.name === name);
+  const reference = indexOf(metadata.reference);
+  const single = novel || policy.kind === "reference" ? reference : policy.kind === "single" ? indexOf(policy.tier) : null;
+  let tier;
+  if (single !== null) {
+    tier = tiers.includes(single) ? single : largest(tiers, (t) => quality[t]);
+  } else if (policy.kind === "threshold") {
+    tier = tiers.find((t) => p_meets[t] >= parameter) ?? largest(tiers, (t) => p_meets[t]);
+  } else {
+    tier = largest(tiers, (t) => quality[t] - price * cost_usd[t]);
+  }
+  const reasons = {
+    shortfall: "will_do",
+    utility: "best_utility",
+    reference: "reference",
+    single: "single",
+    threshold: p_meets[tier] >= parameter ? "meets_bar" : "none_meets_bar",
+  };
+  return {
+    tier: ladder[tier].name,
+    model: ladder[tier].model,
+    p_meets: p_meets[tier],
+    quality: quality[tier],
+    cost_usd: cost_usd[tier],
+    policy: policy.kind,
+    parameter,
+    reason: tiers.length === 1 ? "only_tier" : novel ? "novel" : reasons[policy.kind],
+    novelty,
+  };
 }
 
 /** The item of which `value` is largest; the first of equals. */

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from router_ml._atomic import replacing
 from router_ml.cli.options import (
     ENCODER,
     JSON,
@@ -28,7 +29,6 @@ from router_ml.cli.options import (
     train_extra,
     usage,
 )
-from router_ml.files import replacing
 
 FORMATS = (
     "openai-batch",
@@ -43,17 +43,26 @@ FORMATS = (
     "routellm",
     "table",
 )
-"""What `ingest` reads: the names in ``router_ml.traffic.importers``, which isn't imported for the sake of a help page."""
+"""What `ingest` reads: the names in ``router_ml.importers``, which isn't imported for the sake of a help page."""
 
 TABLES = ("csv", "jsonl", "parquet")
 """Other names of `table`."""
 
 
 class _Format(click.Choice[str]):
-    """A format by its name; other names of one are taken and not listed."""
+    """A format by its name; other names of one, and those of plug-ins, are accepted and not listed."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return value if value in TABLES else super().convert(value, param, ctx)
+        if value in TABLES or (value not in FORMATS and value in _plugin_formats()):
+            return value
+        return super().convert(value, param, ctx)
+
+
+def _plugin_formats() -> set[str]:
+    """Names of importers that other packages bring."""
+    from importlib.metadata import entry_points
+
+    return entry_points(group="router_ml.importers").names
 
 
 _PATHS = click.argument("paths", nargs=-1, required=True, type=GivenPath(path_type=str))
@@ -150,10 +159,10 @@ def ingest(
 
     not_an_input(out, tuple(Path(p) for p in paths))
     with train_extra("ingest"):
+        from router_ml.importers import ImportOptions, Progress, Scale, check_options, get_importer
         from router_ml.traffic.cleaning.redact import KINDS
-        from router_ml.traffic.importers import ImportOptions, Progress, Scale, check_options, get_importer
-        from router_ml.workflow.ingesting import IngestOptions
-        from router_ml.workflow.ingesting import ingest as run
+        from router_ml.workflow.ingest import IngestOptions
+        from router_ml.workflow.ingest import ingest as run
 
         with usage():
             importer = get_importer(format)
@@ -267,8 +276,8 @@ def replay(
     not_an_input(out, traffic)
     with train_extra("replay"):
         from router_ml.ladder import Ladder
-        from router_ml.traffic.replay import Endpoint, ReplayOptions, estimate_replay, read_endpoints
-        from router_ml.traffic.replay import replay as run
+        from router_ml.replay import Endpoint, ReplayOptions, estimate_replay, read_endpoints
+        from router_ml.replay import replay as run
         from router_ml.workflow import read_traffic
 
         read = read_traffic(traffic, max_rejects=max_rejects)
@@ -360,11 +369,11 @@ def judge(
 
     not_an_input(out, traffic)
     with train_extra("judge"):
+        from router_ml.judge import JudgeConfig, judge_traffic
         from router_ml.traffic.calls import spoken
-        from router_ml.traffic.judge import JudgeConfig, judge_traffic
         from router_ml.workflow import read_traffic
         from router_ml.workflow.durations import judge_seconds
-        from router_ml.workflow.judging import compare_with_people, embedding, read_labels
+        from router_ml.workflow.judge import compare_with_people, embedding, read_labels
 
         ladder = read_ladder(tiers)
         people = None if labels is None else read_labels(labels)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import click
 
+from router_ml._atomic import replacing
 from router_ml.cli.options import (
     ARTIFACT,
     JSON,
@@ -22,13 +23,13 @@ from router_ml.cli.options import (
     TRAFFIC,
     WRITE_FILE,
     decision_options,
+    echo_guarantees,
     given,
     load_router,
     not_an_input,
     out_option,
     train_extra,
 )
-from router_ml.files import replacing
 
 
 @click.command()
@@ -107,9 +108,7 @@ def evaluate(
         click.echo(json.dumps(evaluation.to_dict()))
         return
     click.echo(text_report(evaluation, verbose=verbose))
-    for promise in router.metadata.guarantees:
-        if promise.slice is None:
-            click.echo(f"Certified when it was fitted: {promise}")
+    echo_guarantees(router.metadata.guarantees)
 
 
 @click.command()
@@ -263,7 +262,7 @@ def bench(
     \b
     router-ml bench router.onnx --prompts prompts.txt --threads 2
     """
-    from router_ml.core.bench import bench as measure
+    from router_ml.bench.latency import bench as measure
 
     # click's, since the core is used without tqdm.
     with click.progressbar(length=1, label="bench", file=sys.stderr if progress else io.StringIO()) as bar:

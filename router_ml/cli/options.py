@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ import click
 from router_ml.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
+    from router_ml.core.guarantee import Guarantee
     from router_ml.core.router import Router
     from router_ml.ladder import Ladder
     from router_ml.traffic.labels import Bar
@@ -150,6 +151,23 @@ def given(options: dict[str, Any]) -> dict[str, Any]:
     """The options that were given."""
     # A threshold of 0 equals False and is an option all the same.
     return {name: v for name, v in options.items() if v is not None and v is not False and v != ()}
+
+
+def echo_guarantees(guarantees: Sequence[Guarantee]) -> None:
+    """Print what was certified as a table, and once what it rests on."""
+    from router_ml.core.align import align
+    from router_ml.core.guarantee import guarantee_rows
+
+    if not guarantees:
+        return
+    columns, rows = guarantee_rows(guarantees)
+    click.echo(
+        "Guarantees: with probability 1 - delta over the draw of the prompts, for traffic like them; use: --max-loss, --max-violation"
+    )
+    for line in align([columns, *rows], left=(0, 3, 4)):
+        click.echo(line)
+    for note in dict.fromkeys(g.note for g in guarantees if g.note):
+        click.echo(f"They rest on: {note}")
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from router_ml.cli.options import (
     ARTIFACT,
     JSON,
     decision_options,
+    echo_guarantees,
     given,
     load_router,
 )
@@ -117,8 +118,7 @@ def inspect(artifact: Path, as_json: bool) -> None:
             f"per million tokens ({tier['price_source']})"
         )
     click.echo(f"reference tier: {metadata['reference']}")
-    for guarantee in content.metadata.guarantees:
-        click.echo(f"certified: {guarantee}" if guarantee.certified else str(guarantee))
+    echo_guarantees(content.metadata.guarantees)
     novelty = metadata["novelty_threshold"]
     click.echo("novelty: ignored" if novelty is None else f"novelty: above {novelty:.3g} to the reference tier")
     click.echo(f"acceptance of answers: {'learned' if content.acceptance else 'not learned (fit --cascade)'}")

@@ -7,10 +7,10 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from router_ml._atomic import replacing
 from router_ml.cli.options import (
     BAR,
     CACHE,
@@ -29,10 +29,6 @@ from router_ml.cli.options import (
     train_extra,
     usage,
 )
-from router_ml.files import replacing
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.command()
@@ -54,7 +50,7 @@ def sample(out: Path, n_prompts: int, logged: bool, seed: int) -> None:
     router-ml fit traffic.parquet --tiers traffic.tiers.yaml --out router.onnx
     """
     with train_extra("sample"):
-        from router_ml.traffic.sample import TIERS_PATH, simulate
+        from router_ml.datasets import TIERS_PATH, simulate
 
         frame = simulate(n_prompts, random_state=seed, logged=logged)
     ladder = out.with_suffix(".tiers.yaml")
@@ -159,7 +155,12 @@ def embed(
     "--learner",
     default="auto",
     show_default=True,
-    help="auto (a small search), or logistic, ngram, knn, boosting, mlp, stack, distilled, ordinal, pooled, constant.",
+    help="auto (a small search), or logistic, ngram, knn, mlp, stack, distilled, ordinal, pooled, constant.",
+)
+@click.option(
+    "--max-seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Try no other learner after so many seconds (the result then depends on the machine); without it, all are tried.",
 )
 @ENCODER
 @CACHE
@@ -221,6 +222,7 @@ def fit(
     reference: str | None,
     bar_margin: float,
     learner: str,
+    max_seconds: float | None,
     encoder: str,
     cache: Path | None,
     max_quality_drop: float,
@@ -251,13 +253,15 @@ def fit(
     not_an_input(out, traffic)
     with train_extra("fit"):
         from router_ml import workflow
-        from router_ml.evaluation.report import text_report
+        from router_ml.evaluation.report import table_text, text_report
+        from router_ml.evaluation.tables import menu_table
         from router_ml.workflow import durations
 
         with usage():
             options = workflow.FitOptions(
                 bar=dataclasses.replace(parse_bar(bar, reference), margin=bar_margin),
                 learner=learner,
+                max_seconds=max_seconds,
                 encoder=encoder,
                 max_quality_drop=max_quality_drop,
                 reference=reference,
@@ -279,11 +283,13 @@ def fit(
     if as_json:
         click.echo(json.dumps(result.to_dict()))
         return
+    for warning in result.warnings:
+        click.echo(f"Warning: {warning}\n")
     if result.evaluation is not None:
         click.echo("Cross-validated on the traffic given:\n")
         click.echo(text_report(result.evaluation, verbose=verbose))
     else:
-        click.echo(result.menu.headline)
+        click.echo(f"{result.menu.headline}\n\n{table_text(menu_table(result.menu))}\n")
     click.echo(result.summary())
 
 

@@ -1,4 +1,4 @@
-"""Acceptance: whether an answer that came back is good enough, and which tier to ask next where it isn't.
+"""Acceptance: whether an answer that came back is good enough; `router_ml.core.cascade` says which tier to ask next where it isn't.
 
 The artifact may hold a second graph, the acceptance model. It is given what the router's graph says of the prompt, the tokens of
 the answers seen so far, and a few numbers on their form and on how far they agree. For each set of tiers that may have answered it
@@ -31,7 +31,6 @@ __all__ = [
     "AcceptanceGraph",
     "answer_features",
     "answer_text",
-    "next_step",
     "seen_states",
 ]
 
@@ -172,30 +171,6 @@ def answer_features(prompt: str, answers: Sequence[str | None]) -> NDArray[np.fl
     for a, b in combinations(words, 2):
         row += [0.0] * N_SHARED if a is None or b is None else _shared(a, b)
     return np.array(row, dtype=np.float32)
-
-
-def next_step(
-    quality: NDArray[np.floating], worth: NDArray[np.floating], seen: Sequence[int], may: NDArray[np.bool_]
-) -> tuple[int, int | None]:
-    """The best answer at hand, and the tier that is worth asking next (None: none is).
-
-    Parameters
-    ----------
-    quality : array [T]
-        Expected quality, in the light of the answers seen.
-    worth : array [T]
-        The same, less what the call costs.
-    seen : sequence of int
-        Tiers that have answered, and are paid for.
-    may : array [T] of bool
-        Tiers that may be asked.
-    """
-    at_hand = max(seen, key=lambda t: (float(quality[t]), -t))
-    open_tiers = [t for t in range(len(quality)) if may[t] and t not in seen]
-    if not open_tiers:
-        return at_hand, None
-    best = max(open_tiers, key=lambda t: (float(worth[t]), -t))
-    return at_hand, best if worth[best] > quality[at_hand] else None
 
 
 def _words(text: str) -> list[str]:

@@ -325,7 +325,7 @@ def check_reads_tokens(metadata: Metadata) -> None:
     if metadata.inputs == TEXT_INPUTS:
         raise ArtifactError(
             "The artifact takes text (router-ml export --text-in): it is for onnxruntime with the custom operators of "
-            "onnxruntime-extensions, without router-ml; in Python, router_ml.learning.text_graph.text_session opens it. Give the "
+            "onnxruntime-extensions, without router-ml; in Python, router_ml.export.text_input.text_session opens it. Give the "
             "artifact that 'router-ml fit' wrote."
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, Self
 
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from router_ml.core.policy import Rule, Threshold
 
 __all__ = ["Decision", "Estimates", "Prediction"]
+
+_NEARLY = 0.005
 
 
 class Estimates(NamedTuple):
@@ -70,18 +72,38 @@ class Decision(_Fields):
         asked first for what its answer tells (:meth:`router_ml.core.router.Router.triage`).
     novelty : float
         How unlike the training traffic the query is; about 1 on that traffic itself.
-    estimates : Estimates or None
-        What is predicted of every tier. It is no part of the tuple: two decisions that differ in it alone are equal.
+
+    Notes
+    -----
+    `estimates` is no part of the tuple: two decisions that differ in it alone are equal.
     """
 
-    estimates: Estimates | None = None
+    _basis: Estimates | tuple[Callable[..., Estimates], *tuple[Any, ...]] | None = None
 
     @classmethod
-    def of(cls, values: tuple[Any, ...], estimates: Estimates) -> Self:
-        """Make a decision of its fields, in order, and of what it rests on."""
-        decision = cls(*values)
-        decision.estimates = estimates
+    def of(cls, values: tuple[Any, ...], basis: Estimates | tuple[Callable[..., Estimates], *tuple[Any, ...]]) -> Self:
+        """Make a decision of its fields, in order, and of what it rests on, or of a function and arguments that give that when asked."""
+        decision = tuple.__new__(cls, values)
+        decision._basis = basis
         return decision
+
+    @property
+    def estimates(self) -> Estimates | None:
+        """What is predicted of every tier; None for a decision that was made of its fields alone."""
+        if isinstance(self._basis, tuple) and not isinstance(self._basis, Estimates):
+            make, *arguments = self._basis
+            self._basis = make(*arguments)
+        return self._basis
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or a pickle holds beside the fields."""
+        return {"_basis": self.estimates}
+
+    def _replace(self, **changes: Any) -> Self:
+        """A copy with other fields and the same estimates."""
+        changed = super()._replace(**changes)
+        changed._basis = self._basis
+        return changed
 
     @property
     def explanation(self) -> str:
@@ -131,8 +153,11 @@ def explain(decision: Decision) -> str:
             )
         case "probe":
             return f"{name} is asked first, for what its answer tells; then another may be.{beside}"
-        case _:
+        case "only_tier":
             return f"{name} is the only tier that may take this query."
+        case _:
+            does = "" if known is None else f": {known.rule.policy.describe()}"
+            return f"{name} was taken by the policy {decision.policy}{does}.{beside}"
 
 
 def _other(decision: Decision, known: Estimates) -> int | None:
@@ -166,7 +191,7 @@ def _weighed(decision: Decision, known: Estimates, other: int) -> str:
             f"{worth:.1f} points."
         )
     rival = known.rule.tiers[other]
-    loses = f"is expected to lose {-better:.1f} points of quality against {rival}, and its saving is worth {worth:.1f}"
+    loses = f"is expected to lose {-better:.1f} points of quality against {rival}, and its saving is worth {worth:.1f} points"
     if better >= 0:
         loses = f"is expected to lose nothing against {rival}"
     return f"{name} will do: it would meet the bar with {_percent(decision.p_meets)} and {loses}. {beside}."
@@ -184,7 +209,10 @@ def _beside(known: Estimates, other: int, chosen: int) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+    """A probability; one that isn't certain isn't called so."""
+    if 0 < share < _NEARLY:
+        return "under 1 %"
+    return "over 99 %" if 1 - _NEARLY < share < 1 else f"{100 * share:.0f} %"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from router_ml.core.checks import is_finite
 from router_ml.core.policy import Policy, policy_from_dict, policy_to_dict
 from router_ml.errors import InputError
 
-__all__ = ["Guarantee", "GuaranteeKind", "find_guarantee"]
+__all__ = ["Guarantee", "GuaranteeKind", "find_guarantee", "guarantee_rows"]
 
 GuaranteeKind = Literal["loss", "violation"]
 
@@ -90,9 +90,9 @@ class Guarantee:
         note = f"; {self.note}" if self.note else ""
         if not self.certified:
             more = (
-                f"about {self.rows_needed:,.0f} more prompts to certify on might do"
+                f"about {self.rows_needed:,.0f} more prompts to certify on might certify some policy for it"
                 if self.rows_needed < float("inf")
-                else "no number of prompts like these would do"
+                else "no number of prompts like these would certify any"
             )
             return (
                 f"{what} <= {self.limit:g} (delta {self.delta:g}){where}: not certified on {self.n:,} prompts, {more}{note}; "
@@ -103,6 +103,24 @@ class Guarantee:
             f"{what} <= {self.limit:g}{where} with probability {100 * (1 - self.delta):g} % over the draw of {self.n:,} calibration prompts"
             f"{saved}, for traffic like them{note}"
         )
+
+
+def guarantee_rows(guarantees: Sequence[Guarantee]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Lay guarantees out as text.
+
+    Returns
+    -------
+    columns : tuple of str
+    rows : list of tuples of str
+    """
+    columns: tuple[str, ...] = ("bounded", "at most", "delta", "for", "certified", "saved", "prompts")
+    rows: list[tuple[str, ...]] = []
+    for g in guarantees:
+        what = "quality loss" if g.kind == "loss" else "share under the bar"
+        saved = "-" if not g.certified or g.saving is None else f"{round(100 * g.saving)} %"
+        n = f"{g.n:,}"
+        rows.append((what, f"{g.limit:g}", f"{g.delta:g}", g.slice or "all", "yes" if g.certified else "no", saved, n))
+    return columns, rows
 
 
 def find_guarantee(

@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
-from router_ml.core.policy import Policy, Reference, Shortfall, Single, Threshold, policy_from_dict, policy_to_dict
+from router_ml.core.policy import Policy, policy_from_dict, policy_to_dict
 from router_ml.errors import InputError
 
-__all__ = ["Menu", "OperatingPoint", "Tradeoff", "describe_policy", "find_point", "point_name"]
+__all__ = ["Menu", "OperatingPoint", "Tradeoff", "find_point", "point_name"]
 
 CONCENTRATED = 0.95
 """A larger share of requests to one tier is warned of."""
-_ROUNDING = 1e-9
+_WORTH_NAMING = 0.01
+"""A smaller saving is not proposed."""
 _POINTS_SHOWN = 0.05
 """Fewer points of quality than this are shown as 0.0."""
 
@@ -96,24 +97,9 @@ class OperatingPoint:
 
     def __str__(self) -> str:
         """The point in a line."""
-        what = describe_policy(self.policy)
+        what = self.policy.describe()
         certified = f"; certified: {self.guarantee}" if self.guarantee else "; not certified"
         return f"{self.name} ({what}){certified}{f'; {self.note}' if self.note else ''}"
-
-
-def describe_policy(policy: Policy) -> str:
-    """Say what a policy does, with its parameter, in a few words."""
-    match policy:
-        case Shortfall():
-            return f"the cheapest tier that will do, epsilon {policy.epsilon:.3g}"
-        case Threshold():
-            return f"the cheapest tier whose p_meets reaches {policy.p_meets:.3g}"
-        case Reference():
-            return "always the reference tier"
-        case Single():
-            return f"always {policy.tier}"
-        case _:
-            return f"largest quality - {policy.quality_per_usd:.4g} x USD"
 
 
 def point_name(max_quality_drop: float) -> str:
@@ -160,14 +146,28 @@ class Menu:
                 "on a log with 'evaluate --off-policy'."
             )
         routed, reference = _dollars(found.cost_usd, found.reference_cost_usd)
-        if abs(found.saving) < _ROUNDING and abs(found.quality_drop) < _ROUNDING:
-            return f"Saves nothing: every request goes to {self.reference}, {reference} per 1,000 requests."
+        if not round(100 * found.saving) and abs(found.quality_drop) < _POINTS_SHOWN / 100:
+            return (
+                f"Saves nothing against always using {self.reference}, {reference} per 1,000 requests.{self._instead()}"
+            )
         if found.saving >= 0:
             saves = f"Saves {_percent(found.saving)} ({_ends(found.saving_low, found.saving_high)} %) of what always using {self.reference} costs"
         else:
             more = f"{_percent(-found.saving)} more ({_ends(-found.saving_high, -found.saving_low)} %)"
             saves = f"Costs {more} than always using {self.reference}"
         return f"{saves}, {routed} instead of {reference} per 1,000 requests, {_lost(found)}."
+
+    def _instead(self) -> str:
+        """The first point of the menu that saves something, in a sentence; empty where none does."""
+        for point in self.points:
+            if (
+                point.expected is not None
+                and point.expected.saving >= _WORTH_NAMING
+                and point.max_quality_drop is not None
+            ):
+                saved, lost = _percent(point.expected.saving), _one_digit(point.expected.quality_drop)
+                return f" At {point.name} it would save {saved} for {lost} points of quality: --at {point.name}."
+        return ""
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -179,10 +179,7 @@ class Menu:
         if most <= CONCENTRATED:
             return ()
         tier = self.tiers[point.expected.share.index(most)]
-        why = f" ({point.note})" if point.note else ""
-        return (
-            f"{_percent(most)} of the requests go to {tier} at the default, {point.name}{why}: the router hardly routes there.",
-        )
+        return (f"{_percent(most)} of the requests go to {tier} at the default, {point.name}.",)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -215,10 +212,14 @@ class Menu:
     @property
     def notes(self) -> tuple[str, ...]:
         """What the columns mean, and what the points' own notes say, each once, with the points' names."""
+        tiers = ", ".join(self.tiers)
         about = (
             f"Against always using {self.reference}, on average over requests; a point is a hundredth of quality. Requests: % to each tier, "
-            f'in the ladder\'s order: {", ".join(self.tiers)}. * is the default; others by name: route(..., at="2pt"), --at 2pt.'
+            f"in the ladder's order: {tiers}. * is the default; others by name: route(..., at='2pt'), --at 2pt. Points are named by what they "
+            "may lose on the traffic that they were chosen on."
         )
+        if any(point.guarantee for point in self.points):
+            about += " Certified: on prompts held out, the loss was shown to stay within what the point is named by."
         by_note: dict[str, list[str]] = {}
         for point in self.points:
             if point.note:
@@ -249,7 +250,13 @@ def _ends(low: float, high: float, *, digits: int = 0) -> str:
 
 
 def _dollars(*usd: float) -> tuple[str, ...]:
-    """USD per 1,000 requests, with as many decimals as tell the amounts apart."""
+    """USD per 1,000 requests, with two decimals, or as many as tell different amounts apart, up to six."""
     amounts = [1000 * value for value in usd]
-    decimals = 2 if max(amounts) >= 1 else 4
-    return tuple(f"${amount:,.{decimals}f}" for amount in amounts)
+    for decimals in (2, 3, 4, 5, 6):
+        shown = tuple(f"${amount:,.{decimals}f}" for amount in amounts)
+        differ = len({f"{amount:.3g}" for amount in amounts})
+        if len(set(shown)) >= differ and not any(
+            amount > 0 and not float(f"{amount:.{decimals}f}") for amount in amounts
+        ):
+            return shown
+    return shown

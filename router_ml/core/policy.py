@@ -56,6 +56,7 @@ class Shortfall:
 
     epsilon: float
     kind: ClassVar[str] = "shortfall"
+    reason: ClassVar[str] = "will_do"
 
     def __post_init__(self) -> None:
         if not is_finite(self.epsilon) or self.epsilon < 0:
@@ -68,6 +69,10 @@ class Shortfall:
     def parameter(self) -> float:
         """`epsilon`."""
         return self.epsilon
+
+    def describe(self) -> str:
+        """Say what the policy does, with its parameter, in a few words."""
+        return f"the cheapest tier that will do; a saved call to the reference tier is worth {100 * self.epsilon:.3g} points"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,7 @@ class Threshold:
 
     p_meets: float
     kind: ClassVar[str] = "threshold"
+    reason: ClassVar[str] = "meets_bar"
 
     def __post_init__(self) -> None:
         if not is_finite(self.p_meets) or not 0 <= self.p_meets <= 1:
@@ -92,6 +98,10 @@ class Threshold:
     def parameter(self) -> float:
         """`p_meets`."""
         return self.p_meets
+
+    def describe(self) -> str:
+        """Say what the policy does, with its parameter, in a few words."""
+        return f"the cheapest tier whose p_meets reaches {self.p_meets:.3g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +116,7 @@ class Utility:
 
     quality_per_usd: float
     kind: ClassVar[str] = "utility"
+    reason: ClassVar[str] = "best_utility"
 
     def __post_init__(self) -> None:
         if not is_finite(self.quality_per_usd) or self.quality_per_usd < 0:
@@ -119,13 +130,22 @@ class Utility:
         """`quality_per_usd`."""
         return self.quality_per_usd
 
+    def describe(self) -> str:
+        """Say what the policy does, with its parameter, in a few words."""
+        return f"largest quality - {self.quality_per_usd:.4g} x USD"
+
 
 @dataclass(frozen=True, slots=True)
 class Reference:
     """The reference tier for every request; where it may not take one, the tier of best expected quality."""
 
     kind: ClassVar[str] = "reference"
+    reason: ClassVar[str] = "reference"
     parameter: ClassVar[float] = 0.0
+
+    def describe(self) -> str:
+        """Say what the policy does, with its parameter, in a few words."""
+        return "always the reference tier"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +160,17 @@ class Single:
 
     tier: str
     kind: ClassVar[str] = "single"
+    reason: ClassVar[str] = "single"
     parameter: ClassVar[float] = 0.0
+
+    def describe(self) -> str:
+        """Say what the policy does, with its parameter, in a few words."""
+        return f"always {self.tier}"
 
 
 Policy = Shortfall | Threshold | Utility | Reference | Single
+_LARGEST_PRICE = 1e150
+"""In quality per USD: from here on only cost counts, and an infinite price would make a free tier's utility undefined."""
 POLICIES: Mapping[str, type[Policy]] = {p.kind: p for p in (Shortfall, Threshold, Utility, Reference, Single)}
 """Every policy by its `kind`."""
 
@@ -195,8 +222,8 @@ class Rule:
     def quality_per_usd(self) -> float | None:
         """The price of quality of a policy that weighs it against cost; None for the others."""
         if isinstance(self.policy, Shortfall):
-            return self.policy.epsilon / self.reference_cost_usd
-        return self.policy.quality_per_usd if isinstance(self.policy, Utility) else None
+            return min(self.policy.epsilon / self.reference_cost_usd, _LARGEST_PRICE)
+        return min(self.policy.quality_per_usd, _LARGEST_PRICE) if isinstance(self.policy, Utility) else None
 
     @property
     def single(self) -> int | None:
@@ -307,6 +334,10 @@ def choose_by_utility(
         Index of the chosen tier.
     """
     utility = quality - quality_per_usd * cost_usd
-    # A tier without a price has no utility; the fast path for one request skips it, too.
+    # A tier without a price has no utility; where no allowed tier has one, the cheapest allowed is taken.
     usable = ~np.isnan(utility) if allowed is None else ~np.isnan(utility) & allowed
+    if allowed is not None and not usable.any(axis=1).all():
+        stuck = ~usable.any(axis=1, keepdims=True)
+        usable = np.where(stuck, np.broadcast_to(allowed, utility.shape), usable)
+        utility = np.where(stuck, 0.0, utility)
     return np.asarray(np.where(usable, utility, -np.inf).argmax(axis=1))

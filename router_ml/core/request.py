@@ -96,6 +96,8 @@ class Request:
     output_tokens, max_cost_usd : float or None
     is_plain : bool
         Whether no limit was asked for.
+    price, single
+        The rule's `quality_per_usd` and `single`, computed once.
     """
 
     rule: Rule
@@ -104,6 +106,8 @@ class Request:
     output_tokens: float | None
     max_cost_usd: float | None
     is_plain: bool
+    price: float | None
+    single: int | None
 
 
 def resolve(metadata: Metadata, **options: Unpack[Options]) -> Request:
@@ -127,13 +131,16 @@ def resolve(metadata: Metadata, **options: Unpack[Options]) -> Request:
         raise InputError(f"'output_tokens' is {output_tokens!r}; it needs to be a number of tokens >= 1.")
     if max_cost_usd is not None and (not is_finite(max_cost_usd) or max_cost_usd < 0):
         raise InputError(f"'max_cost_usd' is {max_cost_usd!r}; it needs to be an amount in USD >= 0.")
+    rule = metadata.rule(_policy(metadata, asked), ignore_novelty=asked.get("ignore_novelty", False))
     return Request(
-        rule=metadata.rule(_policy(metadata, asked), ignore_novelty=asked.get("ignore_novelty", False)),
+        rule=rule,
         allowed=_mask(metadata, allowed, forbidden),
         requires=needs,
         output_tokens=output_tokens,
         max_cost_usd=max_cost_usd,
         is_plain=allowed is None and forbidden is None and not needs and output_tokens is None and max_cost_usd is None,
+        price=rule.quality_per_usd,
+        single=rule.single,
     )
 
 

@@ -9,16 +9,16 @@ from typing import Self, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from router_ml.core.acceptance import Acceptance, next_step
+from router_ml.core.acceptance import Acceptance
 from router_ml.core.answers import AnswerModel
 from router_ml.core.artifact import Artifact, Metadata, check_reads_tokens, read_artifact
-from router_ml.core.deciding import Decider, Predicted
+from router_ml.core.cascade import Answered, next_call, opening
+from router_ml.core.decide import Decider, Predicted
 from router_ml.core.decision import Decision, Prediction
 from router_ml.core.explanation import Explanation, TierView
 from router_ml.core.inference import EMBEDDING, Inference
 from router_ml.core.menu import Menu, OperatingPoint
 from router_ml.core.neighbours import Neighbour, StoredNeighbours
-from router_ml.core.policy import Threshold, choose_by_utility
 from router_ml.core.probes import Probes
 from router_ml.core.request import Options, RequestCache, requirements
 from router_ml.core.stream import cores, run_stream
@@ -221,8 +221,9 @@ class Router:
         if price is None or decision.reason not in ("will_do", "best_utility"):
             return decision
         may = self._decider.limits.permitted(request, part.needs, part.prediction)[0]
-        probe = probes.following(price, self.ladder.index(decision.tier), (), np.flatnonzero(may).tolist())
-        return decision if probe is None else self._decider.of_tier(part, probe, request, "probe")
+        start = self.ladder.index(decision.tier)
+        first = opening(probes, quality_per_usd=price, start=start, allowed=np.flatnonzero(may).tolist())
+        return self._decider.of_tier(part, first[0], request, "probe") if first else decision
 
     def accept(
         self,
@@ -267,7 +268,6 @@ class Router:
         """
         _refuse_promise(options)
         request = self._requests.resolve(options)
-        rule = request.rule
         graph = self._answers.graph
         seen, answers = self._answers.seen(answer, tier, earlier or {})
         before = self.predict([query]) if prediction is None else prediction
@@ -278,27 +278,17 @@ class Router:
         told = self._answers.predict([query], [answers], before)
         p, q = (table[0, graph.state_of(seen)].astype(np.float64) for table in told)
         may = self._decider.limits.permitted(request, [requirements(query)], before)[0]
-        if isinstance(rule.policy, Threshold):
-            threshold = rule.policy.p_meets
-            at_hand, following = next_step(p, p, seen, may)
-            reaching = (t for t in np.flatnonzero(may).tolist() if t not in seen and p[t] >= threshold)
-            following = None if p[at_hand] >= threshold else next(reaching, following)
-        else:
-            price = rule.quality_per_usd or 0.0
-            at_hand, following = next_step(q, q - graph.caution * price * before.cost_usd[0], seen, may)
-            single = rule.single
-            if single is not None:
-                following = None if single in seen or not may[single] else single
-            else:
-                start = int(choose_by_utility(before.quality, before.cost_usd, price, may)[0])
-                probe = graph.probes.following(price, start, seen, np.flatnonzero(may).tolist())
-                following = following if probe is None else probe
-        following_name = None if following is None else self.ladder[following].name
-        own = seen[-1]
-        best = self.ladder[at_hand].name
-        policy = rule.policy
+        answered = Answered(seen=seen, p_meets=p, quality=q, before=before)
+        at_hand, following = next_call(request.rule, answered, allowed=may, caution=graph.caution, probes=graph.probes)
+        own, policy = seen[-1], request.rule.policy
         return Acceptance(
-            float(p[own]), following is None, float(q[own]), best, following_name, policy.kind, policy.parameter
+            p=float(p[own]),
+            accepted=following is None,
+            quality=float(q[own]),
+            best_tier=self.ladder[at_hand].name,
+            next_tier=None if following is None else self.ladder[following].name,
+            policy=policy.kind,
+            parameter=policy.parameter,
         )
 
     def predict_answers(

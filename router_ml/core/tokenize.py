@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from router_ml.core.lone_characters import lone_characters
+from router_ml.core.unmerged import lone_characters
 from router_ml.errors import ArtifactError
 
 if TYPE_CHECKING:

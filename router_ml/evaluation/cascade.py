@@ -1,6 +1,7 @@
 """The cascade: start where the prompt says, look at the answer, and ask another tier where that is worth its price.
 
-Every call that was made is paid for; the answer that is used is the best, by expectation, of those seen.
+Every call that was made is paid for; the answer that is used is the best, by expectation, of those seen. The policy itself is
+`router_ml.core.cascade`, which serves by it, too; here it is played on prompts that every tier answered.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from router_ml.core.cascade import opening, step, worth_asking
+from router_ml.core.policy import choose_by_utility
 from router_ml.core.probes import Probes
 from router_ml.errors import InputError
 from router_ml.evaluation.bootstrap import paired_bootstrap
@@ -152,12 +155,13 @@ def _play(
     probes: Probes,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     n, n_tiers = good.shape
-    start = (expected - lam * fee).argmax(axis=1)
+    start = choose_by_utility(expected, fee, lam)
     used, cost, calls = start.copy(), np.zeros(n), np.ones(n)
     largest = max((len(state) for state in after), default=0)
     groups: list[tuple[State, NDArray[np.intp]]] = []
     for t in range(n_tiers):
-        rows, asked = np.flatnonzero(start == t), probes.of(lam, t) or (t,)
+        rows = np.flatnonzero(start == t)
+        asked = opening(probes, quality_per_usd=lam, start=t, allowed=range(n_tiers)) or (t,)
         cost[rows] = price[rows][:, asked].sum(axis=1)
         used[rows], calls[rows] = asked[-1], len(asked)
         groups.append((asked, rows))
@@ -169,15 +173,10 @@ def _play(
         if known is None:
             continue
         belief = known[rows]
-        seen = np.isin(np.arange(n_tiers), asked)
-        at_hand = np.where(seen, belief, -np.inf)
-        used[rows] = at_hand.argmax(axis=1)
-        if seen.all():
-            continue
-        worth = np.where(seen, -np.inf, belief - caution * lam * fee[rows])
-        following, goes = worth.argmax(axis=1), worth.max(axis=1) > at_hand.max(axis=1)
-        for t in np.unique(following[goes]).tolist():
-            going = rows[goes & (following == t)]
+        worth = worth_asking(belief, fee[rows], quality_per_usd=lam, caution=caution)
+        used[rows], following = step(belief, worth, seen=np.isin(np.arange(n_tiers), asked))
+        for t in np.unique(following[following >= 0]).tolist():
+            going = rows[following == t]
             cost[going] += price[going, t]
             calls[going] += 1
             used[going] = t

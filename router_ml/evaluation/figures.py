@@ -66,7 +66,7 @@ def draw_figures(evaluation: Evaluation) -> dict[str, Figure]:
 def to_png(figure: Figure) -> bytes:
     """The figure as a PNG; the same figure gives the same bytes."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=_DPI, bbox_inches="tight", pad_inches=0.08, metadata={"Software": None})
     return buffer.getvalue()
 
 

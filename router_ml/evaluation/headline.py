@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from router_ml.core.menu import OperatingPoint
 from router_ml.evaluation.bootstrap import BootstrapResult, Interval
 from router_ml.evaluation.metrics import FrontierMetrics
 from router_ml.evaluation.tradeoff import Outcomes, blind_mix
@@ -13,6 +14,8 @@ __all__ = ["advice", "is_better", "verdict"]
 
 # A saving below this is rounding.
 _ROUNDING = 1e-9
+# The quality that a blind mix may lose where no default says how much.
+_LOST_TO_A_MIX = 0.01
 
 
 def is_better(router: str, plain: FrontierMetrics, intervals: BootstrapResult) -> bool:
@@ -43,7 +46,7 @@ def verdict(router: str, plain: FrontierMetrics, intervals: BootstrapResult, bes
                 f"NO BETTER than the zero router: on these prompts even the oracle gains nothing over it ({height}). "
                 "Sending every call to single tiers is as good as any routing."
             )
-        verdict = "does better" if gained.aiq.high < 0 and gained.aiq.excludes_zero else "does as well"
+        verdict = "does better" if gained.aiq.high < 0 and gained.aiq.excludes_zero else "may do as well"
         return (
             f"NO BETTER than the zero router: the router closes {_percent(gained.gap_closed)} of the gap between the "
             f"zero router and the oracle ({height}). Mixing single tiers without looking at the prompt {verdict}."
@@ -53,9 +56,13 @@ def verdict(router: str, plain: FrontierMetrics, intervals: BootstrapResult, bes
 
 
 def advice(
-    router: str, intervals: BootstrapResult, outcomes: Outcomes, tiers: Sequence[str], drop: float
+    router: str,
+    intervals: BootstrapResult,
+    outcomes: Outcomes,
+    tiers: Sequence[str],
+    default: OperatingPoint | None = None,
 ) -> tuple[str, ...]:
-    """Say what to do where a router is no better: what single tiers and a blind mix cost and lose, and whether more prompts may help.
+    """Say what to do where a router isn't shown to be better: what a blind mix and single tiers cost and lose, and what would tell more.
 
     Parameters
     ----------
@@ -65,31 +72,41 @@ def advice(
     outcomes : Outcomes
         What was observed.
     tiers : sequence of T str
-    drop : float
-        The quality that the default may lose.
+    default : OperatingPoint, optional
+        The default, as measured on these prompts.
     """
     reference = tiers[outcomes.reference]
     usd = 1000 * outcomes.cost_usd.mean(axis=0)
     lost = 100 * (outcomes.quality[:, outcomes.reference].mean() - outcomes.quality.mean(axis=0))
-    saved = 100 * (1 - usd / usd[outcomes.reference])
-    singles = [
-        f"always {name} {_spent(usd[t], saved[t])} for {lost[t]:.1f} points"
-        for t, name in enumerate(tiers)
-        if t != outcomes.reference and saved[t] > 0
-    ]
     found = []
-    if singles:
-        found.append(
-            f"What to do instead of routing (always {reference} costs {_usd(usd[outcomes.reference])} per 1,000): {'; '.join(singles)}."
-        )
+    at = None if default is None else default.expected
+    routes = at is not None and max(at.share) < 1
+    if at is not None and routes:
+        drop = max(at.quality_drop, 0.0)
+        if at.mix_quality_drop is not None:
+            found.append(
+                f"At the same cost a blind mix of single tiers loses {100 * at.mix_quality_drop + 0.0:.1f} points, the default "
+                f"{100 * at.quality_drop + 0.0:.1f}: these prompts can't tell them apart over the whole range of costs."
+            )
+    else:
+        drop = _LOST_TO_A_MIX
     mix = blind_mix(outcomes, drop)
     if mix.cheap != mix.dear and mix.share > 0:
         spent = 1000 * mix.cost_usd
+        saved = 100 * (1 - spent / usd[outcomes.reference])
         found.append(
-            f"Or a blind mix: a random {100 * mix.share:.0f} % of the requests to {tiers[mix.cheap]} and the others to {tiers[mix.dear]} "
-            f"{_spent(spent, 100 * (1 - spent / usd[outcomes.reference]))} for {100 * mix.quality_drop:.1f} points."
+            f"Without a router: a random {100 * mix.share:.0f} % of the requests to {tiers[mix.cheap]} and the others to {tiers[mix.dear]} "
+            f"{_spent(spent, saved)} for {100 * mix.quality_drop:.1f} points; always {reference} costs {_usd(usd[outcomes.reference])}."
         )
-    found.append(_more_prompts(intervals.difference(router).aiq, len(outcomes)))
+    singles = [
+        f"always {name} {_spent(usd[t], 100 * (1 - usd[t] / usd[outcomes.reference]))} for {lost[t]:.1f} points"
+        for t, name in enumerate(tiers)
+        if t != outcomes.reference and usd[t] < usd[outcomes.reference]
+    ]
+    if singles:
+        found.append(f"For comparison: {'; '.join(singles)}.")
+    if routes:
+        found.append(_more_prompts(intervals.difference(router).aiq, len(outcomes)))
     return tuple(found)
 
 
@@ -102,13 +119,13 @@ def _usd(amount: float) -> str:
 
 
 def _more_prompts(gained: Interval, n: int) -> str:
-    """Say how many prompts would tell a gain of this size from none, at this noise per prompt."""
+    """Say how many prompts to evaluate on would tell a gain of this size from none, at this noise per prompt."""
     below = gained.estimate - gained.low
     if not gained.estimate > 0 or not math.isfinite(below):
-        return "More prompts of this kind are unlikely to change it: nothing was gained on these."
+        return "More prompts of this kind are unlikely to show it to be better: nothing was gained on these."
     # The interval narrows with the root of n: so many prompts bring its lower end up to 0.
     more = max(n * ((below / gained.estimate) ** 2 - 1), 1.0)
-    return f"About {math.ceil(more):,} more judged prompts might change it, if the gain seen on these is real."
+    return f"About {math.ceil(more):,} more judged prompts to evaluate on might show the router to be better, if the gain seen on these is real."
 
 
 def _saving(at_100: Interval, at_95: Interval, best_tier: str) -> str:

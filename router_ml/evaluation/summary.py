@@ -37,8 +37,6 @@ ORACLE = "oracle"
 _THRESHOLDS = (0.5, 0.7, 0.9)
 # A hull keeps at most so many corners for figures and JSON; its metrics are computed before.
 _CORNERS = 200
-# The quality that advice allows to be lost where no menu says.
-_DROP = 0.01
 
 
 @dataclass(frozen=True)
@@ -233,12 +231,12 @@ def evaluate(
     said = verdict("value", frontier["value"], intervals, tiers[best])
     better = is_better("value", frontier["value"], intervals)
     reference = best if menu is None else tuple(tiers).index(menu.reference)
-    drop = _DROP if menu is None else find_point(menu.points, menu.default).max_quality_drop or _DROP
+    default = None if menu is None else find_point(menu.points, menu.default)
     outcomes = Outcomes(good, price, reference, np.arange(len(good)))
     return Evaluation(
         headline=said if menu is None else _first(menu, better),
         verdict=said,
-        advice=() if better else advice("value", intervals, outcomes, tiers, drop),
+        advice=() if better else advice("value", intervals, outcomes, tiers, default),
         better=better,
         tiers=tuple(tiers),
         best_tier=tiers[best],
@@ -273,10 +271,10 @@ def _settings(value: Sweep, p_hat: FloatArray, good: FloatArray, price: FloatArr
         enough = reached.quality >= share * target - 1e-12
         if enough.any():
             s = int(np.where(enough, reached.cost, np.inf).argmin())
-            named[f"value, {100 * share:.0f} % of best tier (lam {value.knob[s]:.4g})"] = value.choices[s]
+            named[f"at {100 * share:.0f} % of the best tier's quality (lam {value.knob[s]:.4g})"] = value.choices[s]
     bar = sweep_bar(p_hat, _THRESHOLDS)
     for s, threshold in enumerate(_THRESHOLDS):
-        named[f"bar, threshold {threshold:g}"] = bar.choices[s]
+        named[f"threshold {threshold:g} on p_meets"] = bar.choices[s]
     return named
 
 

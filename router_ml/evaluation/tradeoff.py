@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from router_ml.core.decision import Prediction
 from router_ml.core.menu import OperatingPoint, Tradeoff
 from router_ml.core.policy import Rule
-from router_ml.evaluation.frontier import hull_indices
+from router_ml.evaluation.frontier import REL_TOL, hull_indices
 from router_ml.evaluation.inputs import FloatArray
-from router_ml.evaluation.metrics import zero_router_hull
 from router_ml.evaluation.resampling import drawn_weights
 
 __all__ = [
@@ -25,6 +24,8 @@ __all__ = [
     "cheapest_within",
     "measure_menu",
     "mix_loss",
+    "mix_losses",
+    "standard_error",
     "tradeoffs",
 ]
 
@@ -94,10 +95,9 @@ class Outcomes:
         """Quality lost against the reference tier, by choices [..., n]; of the choices' shape."""
         return np.asarray(self.quality[:, self.reference] - self._chosen(self.quality, choices))
 
-    def savings(self, choices: NDArray[np.integer]) -> FloatArray:
-        """Cost saved against the reference tier, as a share of its mean cost, by choices [..., n]; of the choices' shape."""
-        unit = self.reference_cost_usd or 1.0
-        return np.asarray((self.cost_usd[:, self.reference] - self._chosen(self.cost_usd, choices)) / unit)
+    def saved_usd(self, choices: NDArray[np.integer]) -> FloatArray:
+        """Cost saved against the reference tier in USD, by choices [..., n]; of the choices' shape."""
+        return np.asarray(self.cost_usd[:, self.reference] - self._chosen(self.cost_usd, choices))
 
     def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> Self:
         """Return the outcomes of the given requests only."""
@@ -123,9 +123,8 @@ def tradeoffs(choices: NDArray[np.integer], outcomes: Outcomes, *, random_state:
     -------
     list of P Tradeoff
     """
-    loss, saving = outcomes.losses(choices), outcomes.savings(choices)
+    loss, saved_usd = outcomes.losses(choices), outcomes.saved_usd(choices)
     reference_usd = outcomes.cost_usd[:, outcomes.reference]
-    saved_usd = saving * outcomes.reference_cost_usd
     # Sums over each group: losses, USD saved, USD of the reference tier, requests.
     _, group = np.unique(outcomes.groups, return_inverse=True)
     columns = np.vstack((loss, saved_usd, reference_usd, np.ones(len(outcomes))))
@@ -133,20 +132,21 @@ def tradeoffs(choices: NDArray[np.integer], outcomes: Outcomes, *, random_state:
     drawn = np.vstack([w @ sums for w in drawn_weights(np.random.default_rng(random_state), len(sums), _RESAMPLES)])[1:]
     n_rows = len(choices)
     per_request = drawn[:, :n_rows] / drawn[:, [-1]]
-    share_saved = drawn[:, n_rows : 2 * n_rows] / np.where(drawn[:, [-2]] > 0, drawn[:, [-2]], 1.0)
+    share_saved = drawn[:, n_rows : 2 * n_rows] / np.where(drawn[:, [-2]] > 0, drawn[:, [-2]], np.inf)
     tail = (1 - _LEVEL) / 2
     loss_low, loss_high = np.quantile(per_request, (tail, 1 - tail), axis=0)
     saving_low, saving_high = np.quantile(share_saved, (tail, 1 - tail), axis=0)
     n_tiers = outcomes.quality.shape[1]
     found = []
     for p, choice in enumerate(choices):
-        cost_usd = outcomes.reference_cost_usd * (1 - float(saving[p].mean()))
+        saved = float(saved_usd[p].mean())
+        cost_usd = outcomes.reference_cost_usd - saved
         found.append(
             Tradeoff(
                 quality_drop=float(loss[p].mean()),
                 quality_drop_low=float(loss_low[p]),
                 quality_drop_high=float(loss_high[p]),
-                saving=float(saving[p].mean()),
+                saving=saved / outcomes.reference_cost_usd if outcomes.reference_cost_usd > 0 else 0.0,
                 saving_low=float(saving_low[p]),
                 saving_high=float(saving_high[p]),
                 cost_usd=cost_usd,
@@ -225,11 +225,36 @@ def blind_mix(outcomes: Outcomes, drop: float) -> BlindMix:
 
 def mix_loss(cost_usd: float, outcomes: Outcomes) -> float | None:
     """Return the quality that the best blind mix of single tiers of this mean cost loses; None where there is no such mix."""
+    each = mix_losses(cost_usd, outcomes)
+    return None if each is None else float(each.mean())
+
+
+def mix_losses(cost_usd: float, outcomes: Outcomes) -> FloatArray | None:
+    """Return what that mix is expected to lose on each request [n]; None where there is no such mix."""
     if outcomes.quality.shape[1] < 2:
         return None
-    reached = float(zero_router_hull(outcomes.quality, outcomes.cost_usd).at(cost_usd))
-    lost = float(outcomes.quality[:, outcomes.reference].mean()) - reached
-    return None if np.isnan(lost) else lost
+    cost, quality = outcomes.cost_usd.mean(axis=0), outcomes.quality.mean(axis=0)
+    corners = hull_indices(cost, quality)
+    if cost_usd < cost[corners[0]] * (1 - REL_TOL):
+        return None
+    above = int(np.searchsorted(cost[corners], cost_usd))
+    if above == 0 or above == len(corners):
+        share = np.eye(len(cost))[corners[min(above, len(corners) - 1)]]
+    else:
+        low, high = corners[above - 1], corners[above]
+        weight = (cost_usd - cost[low]) / (cost[high] - cost[low])
+        share = (1 - weight) * np.eye(len(cost))[low] + weight * np.eye(len(cost))[high]
+    return np.asarray(outcomes.quality[:, outcomes.reference] - outcomes.quality @ share)
+
+
+def standard_error(values: FloatArray, groups: NDArray[np.intp]) -> float:
+    """Return the standard error of the mean of values [n], of which those of one group hang together; infinite for one group."""
+    _, group = np.unique(groups, return_inverse=True)
+    sums = np.bincount(group, weights=values - values.mean())
+    n_groups = len(sums)
+    if n_groups < 2:
+        return float("inf")
+    return float(np.sqrt((sums**2).sum() * n_groups / (n_groups - 1)) / len(values))
 
 
 def cheapest_within(losses: FloatArray, savings: FloatArray, limit: float) -> int:

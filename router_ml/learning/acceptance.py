@@ -34,9 +34,9 @@ from router_ml.core.acceptance import (
 from router_ml.core.probes import Probes
 from router_ml.core.text import bounded
 from router_ml.errors import InputError
+from router_ml.graph.builder import Graph
 from router_ml.learning.calibration import fit_platt
 from router_ml.learning.escalation import Escalation, choose_escalation
-from router_ml.learning.graph import Graph
 from router_ml.learning.inputs import InputNames
 from router_ml.learning.ngrams import N_FEATURES, NgramCounts, add_to_graph
 from router_ml.learning.targets import expit, logit

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router_ml.errors import InputError
+from router_ml.graph.builder import Graph
 from router_ml.learning.calibration import Calibration
-from router_ml.learning.graph import Graph
 from router_ml.learning.inputs import InputNames, Inputs
 from router_ml.learning.learners import Learner, make_learner
 from router_ml.learning.novelty import Novelty

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router_ml.core.features import N_PAIRS, pair_ids
-from router_ml.learning.graph import Graph
+from router_ml.graph.builder import Graph
 from router_ml.learning.inputs import InputNames
 
 __all__ = ["EXPECTED_SHARE", "Novelty"]

@@ -71,7 +71,7 @@ def select_learner(
     *,
     design: LogDesign,
     names: Sequence[str] = CANDIDATES,
-    budget_s: float = 480.0,
+    max_seconds: float | None = None,
     random_state: int = 0,
     on_candidate: Callable[[str], AbstractContextManager[Callable[[Candidate], None]]] | None = None,
     on_fold: Callable[[], None] = lambda: None,
@@ -89,8 +89,9 @@ def select_learner(
         start from what the first of them predicts.
     names : sequence of str
         Fastest first.
-    budget_s : float
-        Once so many seconds are spent, or would be if the next candidate took twice as long as the last, no more are tried.
+    max_seconds : float, optional
+        Once so many seconds are spent, or would be if the next candidate took twice as long as the last, no more are tried. Which learner
+        is chosen then depends on the machine; without it, all are tried.
     random_state : int
     on_candidate : callable, optional
         Opens a context for a candidate, by name; what it gives is called with the result.
@@ -128,7 +129,7 @@ def select_learner(
     last = 0.0
     for name in names:
         spent = time.monotonic() - start
-        if tried and spent + 2 * last > budget_s:
+        if tried and max_seconds is not None and spent + 2 * last > max_seconds:
             skipped.append(name)
             continue
         with on_candidate(name) if on_candidate else nullcontext(lambda _: None) as report:
@@ -229,7 +230,7 @@ def _least_error(predicted: dict[str, NDArray[np.float64]], table: Comparable) -
         f"squared error of differences below that of the tiers' means, by which partial logs are compared: {figures}"
     )
     if own[best].mean() >= constant.mean():
-        return None, f"constant: no learner foretells differences between tiers better than their means do ({figures})."
+        return None, f"constant: no learner predicts differences between tiers better than their means do ({figures})."
     behind = {name: e - own[best] for name, e in own.items()}
     within = (n for n, d in behind.items() if d.mean() <= d.std(ddof=1) / np.sqrt(len(d)))
     name = next(within, best)

@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from router_ml.ladder import Ladder
-from router_ml.traffic.ladders import call_costs, call_tokens, mean_output_tokens
+from router_ml.traffic.prices import call_costs, call_tokens, mean_output_tokens
 
 __all__ = ["Observations", "observe", "slices"]
 
@@ -28,7 +28,7 @@ class Observations:
         Empty where not given. Prompts of one session stay together in every split (see `router_ml.traffic.split.keep_together`).
     quality, cost_usd, input_tokens, output_tokens, propensity : array [n, T]
         NaN where the tier was not tried, or the value not logged. Output tokens and costs that weren't logged are reckoned, see
-        :func:`router_ml.traffic.ladders.call_tokens`.
+        :func:`router_ml.traffic.prices.call_tokens`.
     response : array [n, T] of str or None
         None where not logged.
     """

@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 
 from router_ml.core.text import conversation_text
-from router_ml.errors import QueryError, TrafficError
+from router_ml.errors import NotATableError, QueryError, TrafficError
 from router_ml.traffic.schema import EPOCH_UNITS, REQUIRED, SCHEMA
 from router_ml.traffic.sources import find_sources
 
@@ -57,8 +57,8 @@ def find_files(paths: Iterable[str | Path]) -> list[Path]:
 
 def _scan_file(path: Path, extra: Sequence[str] = ()) -> pl.LazyFrame:
     if path.suffix not in _SCANNERS:
-        raise TrafficError(
-            f"{path}: files ending in {path.suffix or 'nothing'!r} can't be read; give {', '.join(_SCANNERS)}.{_how_to_import(path)}"
+        raise NotATableError(
+            f"{path}: files ending in {path.suffix or 'nothing'!r} can't be read; give {', '.join(_SCANNERS)}.", path
         )
     try:
         if _is_empty(path):
@@ -71,22 +71,13 @@ def _scan_file(path: Path, extra: Sequence[str] = ()) -> pl.LazyFrame:
         raise TrafficError(f"{path} can't be read as {path.suffix[1:]}: {exc}") from exc
     missing = [c for c in REQUIRED if c not in columns]
     if missing:
-        raise TrafficError(f"{path} lacks the column(s) {missing}.{_how_to_import(path)}")
+        raise NotATableError(f"{path} lacks the column(s) {missing}.", path)
     if REASON not in columns:
         frame = frame.with_columns(pl.lit(None, pl.String).alias(REASON))
     own = [c for c in extra if c in columns]
     texts = [pl.col(c).cast(pl.String, strict=False) for c in own if not columns[c].is_nested()]
     frame = typed(frame, columns).with_columns(pl.lit(str(path)).alias(FILE), *texts)
     return frame.select(*SCHEMA, *own, FILE, ROW, REASON)
-
-
-def _how_to_import(path: Path) -> str:
-    """What a file that is no traffic table holds, and the command that makes one of it; empty where it can't be told."""
-    # Not at the top: the importers write with this module.
-    from router_ml.traffic.importers.glimpse import glimpse
-
-    seen = glimpse(path)
-    return f" It has {seen.columns_text()}. {seen.next_step()}" if seen.columns else ""
 
 
 def _is_empty(path: Path) -> bool:

@@ -6,8 +6,7 @@ came out.
 
 from __future__ import annotations
 
-from router_ml.workflow.caveats import simulated
-from router_ml.workflow.compressing import add_text_to_router, compress_router
+from router_ml.workflow.compress import add_text_to_router, compress_router
 from router_ml.workflow.data import (
     Prepared,
     Split,
@@ -18,14 +17,15 @@ from router_ml.workflow.data import (
     split_traffic,
     write_sample,
 )
-from router_ml.workflow.embedding import Embedded, embed_prompts, embed_table, embedded_from_table
-from router_ml.workflow.exploring import plan_router_exploration
-from router_ml.workflow.exporting import export_router
-from router_ml.workflow.fitting import FitResult, embed_unjudged, export_tracked, fit, log_evaluation, train_tracked
-from router_ml.workflow.measuring import curve_of, evaluate_router, figures, plot_tables, report_facts
+from router_ml.workflow.embed import Embedded, embed_prompts, embed_table, embedded_from_table
+from router_ml.workflow.evaluate import curve_of, evaluate_router, figures, log_evaluation, plot_tables, report_facts
+from router_ml.workflow.explore import plan_router_exploration
+from router_ml.workflow.export import export_router, export_tracked
+from router_ml.workflow.fit_router import FitResult, fit
 from router_ml.workflow.off_policy import evaluate_off_policy
 from router_ml.workflow.options import FitOptions
-from router_ml.workflow.training import Trained, train
+from router_ml.workflow.train_model import Trained, embed_unjudged, train, train_tracked
+from router_ml.workflow.warnings import simulated
 
 __all__ = [
     "Embedded",

@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from router_ml.datasets import simulate
 from router_ml.errors import TrafficError
+from router_ml.importers.glimpse import import_hints
 from router_ml.ladder import Ladder
 from router_ml.traffic.labels import NONE, Bar, label
-from router_ml.traffic.ladders import ResolvedLadder, resolve_ladder
 from router_ml.traffic.observations import Observations, observe
+from router_ml.traffic.prices import ResolvedLadder, resolve_ladder
 from router_ml.traffic.read import find_files
-from router_ml.traffic.sample import simulate
 from router_ml.traffic.split import connected_groups, keep_together, split_by_hash
 from router_ml.traffic.validate import MAX_REJECTS, Validated, load_traffic
 
@@ -81,7 +82,8 @@ def read_traffic(
     paths: Sequence[str | Path], *, max_rejects: float = MAX_REJECTS, extra: Sequence[str] = ()
 ) -> Validated:
     """Read and validate traffic files, folders and globs; `extra` columns are kept where they are there."""
-    traffic = load_traffic(paths, max_rejects=max_rejects, extra=extra)
+    with import_hints():
+        traffic = load_traffic(paths, max_rejects=max_rejects, extra=extra)
     logger.info(traffic.summary())
     for reject in traffic.first_rejects():
         logger.info(reject)
@@ -114,24 +116,41 @@ def label_traffic(
     traffic: pl.DataFrame, ladder: Ladder | None, bar: Bar
 ) -> tuple[pl.DataFrame, Ladder, tuple[str, ...]]:
     """Label each prompt; gives the labels, the resolved ladder and notes on it."""
-    _check_judged(traffic, ladder)
-    resolved = resolve_ladder(traffic, ladder)
-    _tell(resolved)
+    resolved = _resolve(traffic, ladder)
     labels = label(traffic.lazy(), resolved.ladder, bar).collect()
     return labels, resolved.ladder, resolved.notes + resolved.warnings
 
 
-def prepare(traffic: pl.DataFrame, ladder: Ladder | None, bar: Bar) -> Prepared:
+def _resolve(traffic: pl.DataFrame, ladder: Ladder | None) -> ResolvedLadder:
+    _check_judged(traffic, ladder)
+    resolved = resolve_ladder(traffic, ladder)
+    _tell(resolved)
+    return resolved
+
+
+def prepare(traffic: pl.DataFrame, ladder: Ladder | None, bar: Bar, *, labels: pl.DataFrame | None = None) -> Prepared:
     """Resolve the ladder, label, and arrange by prompt and tier what can be learned from.
+
+    Parameters
+    ----------
+    traffic : DataFrame
+    ladder : Ladder or None
+        Read off the traffic where None.
+    bar : Bar
+    labels : DataFrame, optional
+        Of :func:`label_traffic` for the same traffic, ladder and bar; made where not given.
 
     Raises
     ------
     LadderError
-        See :func:`router_ml.traffic.ladders.resolve_ladder`.
+        See :func:`router_ml.traffic.prices.resolve_ladder`.
     TrafficError
         If nothing is judged, a tier was never judged, there are too few prompts, or all labels are the same.
     """
-    labels, ladder, notes = label_traffic(traffic, ladder, bar)
+    resolved = _resolve(traffic, ladder)
+    ladder, notes = resolved.ladder, resolved.notes + resolved.warnings
+    if labels is None:
+        labels = label(traffic.lazy(), ladder, bar).collect()
     observations = observe(traffic, ladder)
     judged = np.asarray(~np.isnan(observations.quality).all(axis=1))
     observations, unjudged = observations.take(judged), observations.take(~judged)

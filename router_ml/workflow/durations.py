@@ -13,8 +13,8 @@ from pathlib import Path
 import polars as pl
 
 from router_ml.errors import RouterError
+from router_ml.judge import JudgeConfig
 from router_ml.traffic.calls import calls_seconds, spoken
-from router_ml.traffic.judge import JudgeConfig
 from router_ml.traffic.read import scan
 from router_ml.workflow.options import AUTO, FitOptions
 

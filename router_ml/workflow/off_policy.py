@@ -23,8 +23,8 @@ from router_ml.learning.threads import single_threaded
 from router_ml.traffic.observations import Observations, observe
 from router_ml.traffic.split import connected_groups
 from router_ml.traffic.validate import MAX_REJECTS, Validated
-from router_ml.workflow.caveats import seen_in_training, simulated
 from router_ml.workflow.data import read_traffic
+from router_ml.workflow.warnings import seen_in_training, simulated
 
 if TYPE_CHECKING:
     from router_ml.core.request import Options

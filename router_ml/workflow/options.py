@@ -33,6 +33,8 @@ class FitOptions:
         See :func:`router_ml.learning.encoders.load_encoder`.
     max_quality_drop : float
         The default operating point loses at most this much expected quality against the reference tier, in [0, 1); 0.01: one point.
+    max_seconds : float or None
+        The search for a learner starts no other candidate after so many seconds. What is chosen then depends on the machine.
     n_folds : int
         Folds of the cross-validation.
     cascade : bool
@@ -66,6 +68,7 @@ class FitOptions:
     learner_params: Mapping[str, Any] = field(default_factory=dict)
     encoder: str = "static"
     max_quality_drop: float = 0.01
+    max_seconds: float | None = None
     n_folds: int = 5
     cascade: bool = False
     reference: str | None = None
@@ -86,6 +89,9 @@ class FitOptions:
             raise InputError(f"There is no learner {self.learner!r}; choose from {', '.join((AUTO, *LEARNERS))}.")
         if self.learner == AUTO and self.learner_params:
             raise InputError("Settings of a learner need its name: give 'learner' beside 'learner_params'.")
+        if isinstance(self.max_quality_drop, float | int):
+            # As precise as the name of an operating point is.
+            object.__setattr__(self, "max_quality_drop", round(self.max_quality_drop, 8) + 0.0)
         if not 0 <= self.max_quality_drop < 1:
             raise InputError(
                 f"max_quality_drop is {self.max_quality_drop!r}; it needs to be a number in [0, 1), such as 0.01."
@@ -96,6 +102,8 @@ class FitOptions:
                 raise InputError(f"{name} is {value!r}; it needs to be a number between 0 and 1.")
         if self.max_loss is not None and self.max_violation is not None:
             raise InputError("Give max_loss or max_violation: one of them chooses the default setting.")
+        if self.max_seconds is not None and not self.max_seconds > 0:
+            raise InputError(f"max_seconds is {self.max_seconds!r}; it needs to be a number of seconds above 0.")
         if self.n_folds < 2:
             raise InputError(f"n_folds is {self.n_folds!r}; cross-validation needs at least 2.")
 

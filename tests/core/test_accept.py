@@ -23,7 +23,7 @@ from router_ml.evaluation.cascade import simulate_cascade
 @pytest.fixture(scope="module")
 def path(sample_traffic: pl.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A router whose tiers' answers say whether they are good."""
-    from router_ml.traffic.sample import sample_ladder
+    from router_ml.datasets import sample_ladder
     from router_ml.workflow import FitOptions, fit
 
     folder = tmp_path_factory.mktemp("cascade")

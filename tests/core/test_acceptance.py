@@ -9,9 +9,9 @@ from router_ml.core.acceptance import (
     N_SHARED,
     answer_features,
     answer_text,
-    next_step,
     seen_states,
 )
+from router_ml.core.cascade import next_step
 
 ANYONE = np.ones(3, dtype=bool)
 PROMPT = "Which?\nA. the red house\nB. the blue river\nAnswer:"

@@ -155,10 +155,10 @@ def test_a_promise_names_its_slice_and_what_it_rests_on() -> None:
 def test_what_is_not_certified_says_how_many_more_prompts_it_would_take() -> None:
     none = Guarantee("loss", 0.02, 0.05, Reference(), False, 400, rows_needed=1500.0)
     assert (
-        "not certified on 400 prompts, about 1,500 more prompts to certify on might do; everything goes to the reference"
+        "not certified on 400 prompts, about 1,500 more prompts to certify on might certify some policy for it; everything goes to the reference"
         in str(none)
     )
-    assert "no number of prompts like these would do" in str(dataclasses.replace(none, rows_needed=math.inf))
+    assert "no number of prompts like these would certify any" in str(dataclasses.replace(none, rows_needed=math.inf))
 
 
 def test_the_saving_on_the_calibration_prompts_is_part_of_the_sentence() -> None:

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from router_ml.core.inference import FEATURE_INPUTS, OUTPUTS, Inference, batches
-from router_ml.learning.graph import Graph
+from router_ml.graph.builder import Graph
 
 N_TIERS = 3
 LONG = 5000

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router_ml.core.menu import Menu, OperatingPoint, Tradeoff, describe_policy, find_point, point_name
+from router_ml.core.menu import Menu, OperatingPoint, Tradeoff, find_point, point_name
 from router_ml.core.policy import Policy, Reference, Shortfall, Single, Threshold, Utility
 from router_ml.errors import InputError
 
@@ -101,7 +101,7 @@ def test_a_point_survives_json(point: OperatingPoint) -> None:
 @pytest.mark.parametrize(
     ("policy", "says"),
     [
-        (Shortfall(0.12345), "the cheapest tier that will do, epsilon 0.123"),
+        (Shortfall(0.12345), "the cheapest tier that will do; a saved call to the reference tier is worth 12.3 points"),
         (Threshold(0.75), "the cheapest tier whose p_meets reaches 0.75"),
         (Utility(20.0), "largest quality - 20 x USD"),
         (Reference(), "always the reference tier"),
@@ -109,11 +109,14 @@ def test_a_point_survives_json(point: OperatingPoint) -> None:
     ],
 )
 def test_a_policy_is_described_with_its_parameter(policy: Policy, says: str) -> None:
-    assert describe_policy(policy) == says
+    assert policy.describe() == says
 
 
 def test_a_point_reads_as_a_line() -> None:
-    assert str(POINT) == "1pt (the cheapest tier that will do, epsilon 0.1); not certified"
+    assert (
+        str(POINT)
+        == "1pt (the cheapest tier that will do; a saved call to the reference tier is worth 10 points); not certified"
+    )
     certified = OperatingPoint("certified", Reference(), guarantee="loss <= 0.02", note="too few prompts")
     assert str(certified) == "certified (always the reference tier); certified: loss <= 0.02; too few prompts"
 
@@ -149,12 +152,12 @@ def test_the_headline_says_whether_quality_is_lost_or_gained(low: float, drop: f
 
 def test_small_amounts_have_as_many_decimals_as_tell_them_apart() -> None:
     found = of(cost_usd=2e-6, reference_cost_usd=4e-6)
-    assert "$0.0020 instead of $0.0040 per 1,000 requests" in found.headline
+    assert "$0.002 instead of $0.004 per 1,000 requests" in found.headline
 
 
 def test_a_point_that_always_takes_the_reference_tier_saves_nothing() -> None:
     headline = menu(dataclasses.replace(POINT, expected=NOTHING)).headline
-    assert headline == "Saves nothing: every request goes to full, $2.00 per 1,000 requests."
+    assert headline == "Saves nothing against always using full, $2.00 per 1,000 requests."
 
 
 def test_a_point_that_costs_more_says_so() -> None:
@@ -178,12 +181,10 @@ def test_a_router_that_hardly_routes_is_warned_of(share: float, warned: bool) ->
     assert not warned or warnings[0].startswith(f"{100 * share:.0f} % of the requests go to full at the default, 1pt")
 
 
-def test_the_warning_names_the_tier_and_the_points_own_note() -> None:
+def test_the_warning_names_the_tier_and_the_point() -> None:
     expected = dataclasses.replace(SAVES, share=(0.98, 0.01, 0.01))
     point = dataclasses.replace(POINT, expected=expected, note="nano is as good")
-    assert menu(point).warnings == (
-        "98 % of the requests go to nano at the default, 1pt (nano is as good): the router hardly routes there.",
-    )
+    assert menu(point).warnings == ("98 % of the requests go to nano at the default, 1pt.",)
 
 
 def test_only_the_default_is_warned_of() -> None:

@@ -220,7 +220,7 @@ def test_a_whole_batch_is_decided_as_its_queries_are(limited: Router) -> None:
 
 
 def test_held_out_traffic_is_seldom_novel(artifact: Path) -> None:
-    from router_ml.traffic.sample import simulate
+    from router_ml.datasets import simulate
 
     prompts = simulate(500, random_state=77)["prompt"].unique().sort().to_list()
     reasons = [d.reason for d in Router.load(artifact).route_batch(prompts)]

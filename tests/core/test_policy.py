@@ -448,3 +448,14 @@ def test_what_a_rule_chooses_is_allowed(tables: tuple[Table, Table], policy: Pol
     allowed, novelty = some_allowed(quality, seed), np.random.default_rng(seed).random(len(quality))
     chosen = rule(policy, tiers, novelty_threshold=0.5).choose(quality, quality, cost, novelty, allowed)
     assert allowed[np.arange(len(chosen)), chosen].all()
+
+
+def test_a_price_without_bounds_never_takes_a_tier_that_is_not_allowed() -> None:
+    rule = Rule(Shortfall(1e308), ("nano", "mini"), 1, 1e-5)
+    table = np.array([[0.5, 0.9]])
+    assert rule.choose(table, table, np.array([[0.0, 1e-3]]), np.zeros(1), np.array([False, True])).tolist() == [1]
+
+
+def test_among_allowed_tiers_without_a_price_the_first_is_taken() -> None:
+    cost = np.array([[1e-3, np.nan, np.nan]])
+    assert choose_by_utility(np.full((1, 3), 0.5), cost, 1.0, np.array([False, True, True])).tolist() == [1]

@@ -87,7 +87,7 @@ def test_hulls_are_thinned_after_their_figures_were_taken(world):
 
 def test_the_controls_name_settings_that_reach_the_best_tiers_quality(world):
     found = evaluated(world._replace(quality_hat=world.quality, cost_hat=world.cost))
-    row = next(row for row in found.controls if row.name.startswith("router, value, 100 % of best tier"))
+    row = next(row for row in found.controls if row.name.startswith("router, at 100 % of the best tier"))
     assert row.quality >= world.quality.mean(axis=0).max() - 1e-12
     assert row.cost_usd < found.tier_points.cost[2]
     assert found.default.name == "router"

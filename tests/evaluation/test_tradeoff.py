@@ -16,6 +16,7 @@ from router_ml.evaluation.tradeoff import (
     cheapest_within,
     measure_menu,
     mix_loss,
+    standard_error,
     tradeoffs,
 )
 
@@ -100,6 +101,19 @@ def test_intervals_cover_the_true_loss() -> None:
         covered += found.quality_drop_low <= 0.2 <= found.quality_drop_high
     # Of 200 intervals of 95 %, fewer than 180 cover with probability 3e-4.
     assert covered >= 180
+
+
+def test_a_reference_tier_without_a_price_saves_no_share_and_costs_what_is_spent() -> None:
+    free = Outcomes(QUALITY, np.tile([1.0, 0.0], (4, 1)), 1, np.arange(4))
+    (found,) = tradeoffs(np.array([[0, 0, 1, 1]]), free, random_state=0)
+    assert (found.saving, found.saving_low, found.cost_usd) == (0.0, 0.0, 0.5)
+
+
+def test_the_standard_error_is_of_independent_groups() -> None:
+    values = np.repeat([0.0, 1.0, 0.0, 1.0], 10)
+    alone, joined = standard_error(values, np.arange(40)), standard_error(values, np.arange(40) // 10)
+    # Of 40 values, and of the means of 4 groups: 0.5 / sqrt(39) and 0.5 / sqrt(3).
+    assert (alone, joined) == (pytest.approx(0.5 / 39**0.5), pytest.approx(0.5 / 3**0.5))
 
 
 def test_a_menu_is_measured_with_the_policies_that_it_holds() -> None:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
 
+from router_ml.graph.builder import Graph
 from router_ml.learning.calibration import (
     Calibration,
     Curve,
@@ -21,7 +22,6 @@ from router_ml.learning.calibration import (
     fit_platt,
     fit_temperature,
 )
-from router_ml.learning.graph import Graph
 from router_ml.learning.inputs import InputNames, Inputs
 from router_ml.learning.learners import make_learner
 from router_ml.learning.model import FittedModel, crossfit

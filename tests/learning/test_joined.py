@@ -20,18 +20,18 @@ from router_ml import Router
 from router_ml.core.artifact import read_artifact
 from router_ml.core.menu import OperatingPoint
 from router_ml.core.policy import Threshold
+from router_ml.datasets import sample_ladder
 from router_ml.errors import ExportError, InputError
-from router_ml.learning.compress import compress
+from router_ml.export.compress import compress
+from router_ml.export.onnx_export import InputTokens, Parity, check_exportable, export
+from router_ml.export.text_input import add_text_input
 from router_ml.learning.encoders import Encoder, JoinedEncoder, load_encoder
 from router_ml.learning.encoders.static import StaticEncoder
-from router_ml.learning.export import InputTokens, Parity, check_exportable, export
 from router_ml.learning.inputs import Inputs, encode_inputs
 from router_ml.learning.learners import Learner, make_learner
 from router_ml.learning.model import FittedModel, crossfit
 from router_ml.learning.targets import Targets
-from router_ml.learning.text_graph import add_text_input
-from router_ml.traffic.sample import sample_ladder
-from router_ml.workflow.embedding import embed_prompts, embed_table, embedded_from_table
+from router_ml.workflow.embed import embed_prompts, embed_table, embedded_from_table
 
 WORDS = ("red", "blue", "green", "grey")
 N = 240
@@ -251,7 +251,7 @@ def test_embeddings_of_several_come_back_from_their_table(
 ) -> None:
     import polars as pl
 
-    from router_ml.workflow import embedding
+    from router_ml.workflow import embed as embedding
 
     both = joined(near(), FarEncoder())
     monkeypatch.setattr(embedding, "load_encoder", lambda _: both)

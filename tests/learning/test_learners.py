@@ -13,8 +13,8 @@ from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 
 from router_ml.errors import InputError
+from router_ml.graph.builder import Graph
 from router_ml.learning.calibration import Calibration
-from router_ml.learning.graph import Graph
 from router_ml.learning.inputs import InputNames, Inputs
 from router_ml.learning.learners import LEARNERS, make_learner
 from router_ml.learning.model import FittedModel
@@ -45,7 +45,6 @@ def learner(name: str, **params: Any) -> Any:
         "pooled": {"base_params": {"ngram": {"alpha": 1.0}, "ordinal": {"alpha": 1.0}}},
         "constant": {},
         "mlp": {"hidden": 16, "max_epochs": 15, "lr": 1e-2},
-        "boosting": {"n_meets": 20, "n_quality": 20, "n_tokens": 20, "learning_rate": 0.2},
     }
     return make_learner(name, **{**small[name], **params})
 
@@ -160,7 +159,7 @@ def test_graph_answers_as_numpy_does(name: str, draw: Draw, run_graph: Callable[
 
 
 def test_unknown_learner_is_an_error_that_names_the_known_ones() -> None:
-    with pytest.raises(InputError, match="choose from logistic, knn, mlp, ngram, ordinal, pooled, boosting"):
+    with pytest.raises(InputError, match="choose from logistic, knn, mlp, ngram, ordinal, pooled"):
         make_learner("forest")
 
 
@@ -310,66 +309,6 @@ def test_mlp_depends_on_its_own_random_state(draw: Draw) -> None:
     first, second = (learner("mlp", max_epochs=1, random_state=r).fit(X, targets).predict(X) for r in (0, 1))
 
     assert not equal(first, second)
-
-
-def test_boosting_learns_an_interaction_that_a_line_cannot(draw: Draw) -> None:
-    def world(seed: int) -> tuple[Inputs, Targets]:
-        features = np.random.default_rng(seed).normal(size=(1500, 4))
-        meets = (features[:, :1] * features[:, 1:2] > 0).astype(float)
-        return dense(features), Targets(meets, 0.2 + 0.6 * meets, 100 + 400 * meets, meets)
-
-    (X, targets), (X_new, new) = world(0), world(1)
-    trees, line = (learner(name).fit(X, targets).predict(X_new) for name in ("boosting", "logistic"))
-
-    assert roc_auc_score(new.meets[:, 0], line.meets[:, 0]) < 0.6
-    assert roc_auc_score(new.meets[:, 0], trees.meets[:, 0]) > 0.9
-    assert np.abs(expit(trees.quality) - new.quality).mean() < 0.15
-    assert np.corrcoef(np.exp(trees.log_tokens[:, 0]), new.output_tokens[:, 0])[0, 1] > 0.8
-
-
-def test_boosting_answers_in_the_graph_as_in_numpy_on_its_own_thresholds(
-    draw: Draw, run_graph: Callable[..., list[np.ndarray]]
-) -> None:
-    # Features on a grid of exact binary fractions, so that prompts lie on both sides of a threshold and on it.
-    X, targets = draw(300)
-    X.features[:] = np.round(X.features * 4) / 4
-    fitted = learner("boosting").fit(X, targets)
-    split = np.flatnonzero(fitted.left_ != np.arange(len(fitted.left_)))
-    on = np.repeat(X.features, 3, axis=0)[: 3 * len(split)]
-    for i, node in enumerate(split[: len(on) // 3]):
-        t = fitted.threshold_[node]
-        on[3 * i : 3 * i + 3, fitted.feature_[node]] = [np.nextafter(t, -np.inf), t, np.nextafter(t, np.inf)]
-    at = Inputs(on, [np.ones(1, np.int32)] * len(on))
-    scores = fitted.predict(at)
-
-    def build(graph: Graph, x: InputNames) -> list[str]:
-        return [fitted.to_graph(graph, x), Novelty.crossfit(X.tokens, np.arange(len(X)) % 5)[0].to_graph(graph, x)]
-
-    (got, _) = run_graph(build, at)
-
-    np.testing.assert_allclose(got, np.hstack([scores.meets, scores.quality, scores.log_tokens]), atol=1e-5)
-    assert np.abs(np.diff(scores.meets.reshape(-1, 3, 3), axis=1)[:, 1]).max() > 0.01
-
-
-def test_boosting_shares_trees_where_quality_is_whether_the_bar_is_met(draw: Draw) -> None:
-    X, targets = draw(200)
-    same = Targets(targets.meets, targets.meets, targets.output_tokens, targets.cost_usd)
-    fitted = learner("boosting").fit(X, same)
-    scores = fitted.predict(X)
-
-    assert np.array_equal(scores.meets, scores.quality)
-    assert len(fitted.root_) == (3 + 3) * 20
-
-
-@pytest.mark.slow
-def test_boosting_wants_more_trees_for_signal_than_for_noise(draw: Draw) -> None:
-    folds = np.arange(300) % 3
-    noise, signal = (
-        make_learner("boosting").tune(*draw(300, strength=strength), folds).n_meets  # type: ignore[attr-defined]
-        for strength in (0, 4)
-    )
-
-    assert noise < signal / 2
 
 
 def test_ngram_learns_from_words_what_the_features_do_not_hold(draw: Draw) -> None:

@@ -24,7 +24,6 @@ def untuned(name: str) -> Any:
     """A learner whose tuning looks at nothing, so that what a prompt's targets reach is the fit alone."""
     small = {
         "mlp": {"hidden": 8, "max_epochs": 10, "lr": 1e-2},
-        "boosting": {"n_meets": 9, "n_quality": 9, "n_tokens": 9},
     }
     learner = make_learner(name, **small.get(name, {}))
     learner.tune = lambda *_: learner  # type: ignore[method-assign]

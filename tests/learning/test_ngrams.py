@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from router_ml.core.features import feature_rows
 from router_ml.core.inference import FEATURE_INPUTS
-from router_ml.learning.graph import Graph
+from router_ml.graph.builder import Graph
 from router_ml.learning.inputs import InputNames, Inputs
 from router_ml.learning.ngrams import N_FEATURES, NgramCounts, add_to_graph
 

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 
 from router_ml.core.text import render
 from router_ml.core.tokenize import TextTokenizer
-from router_ml.learning.graph import Graph
+from router_ml.graph.builder import Graph
 from router_ml.learning.inputs import InputNames, Inputs
 from router_ml.learning.novelty import Novelty
 

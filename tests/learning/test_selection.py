@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -86,10 +87,17 @@ def test_all_that_were_tried_are_named(draw: Draw) -> None:
 
 def test_no_more_are_tried_once_the_time_is_spent(draw: Draw) -> None:
     X, targets = draw(300)
-    chosen = select(X, targets, ("logistic", "knn"), budget_s=0.0)
+    chosen = select(X, targets, ("logistic", "knn"), max_seconds=0.0)
 
     assert [c.name for c in chosen.candidates] == ["logistic"]
     assert chosen.reason.endswith("Not tried, for want of time: knn.")
+
+
+def test_a_slow_machine_tries_as_many_as_a_fast_one(draw: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = itertools.count(0, 3600)
+    monkeypatch.setattr("router_ml.learning.selection.time.monotonic", lambda: float(next(seconds)))
+
+    assert [c.name for c in select(*draw(300), ("logistic", "knn")).candidates] == ["logistic", "knn"]
 
 
 def thinned(targets: Targets) -> Targets:

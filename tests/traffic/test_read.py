@@ -110,10 +110,10 @@ def test_unknown_suffix_is_an_error_that_names_the_known_ones(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".jsonl", ".csv"])
-def test_missing_column_is_named_with_those_there(tmp_path: Path, suffix: str) -> None:
+def test_missing_column_is_named(tmp_path: Path, suffix: str) -> None:
     path = write(tmp_path / f"a{suffix}", [{"prompt": "p", "answerer": "m"}])
 
-    with pytest.raises(TrafficError, match=r"lacks the column\(s\) \['model'\]. It has \['prompt'"):
+    with pytest.raises(TrafficError, match=r"lacks the column\(s\) \['model'\]"):
         scan([path])
 
 
@@ -266,24 +266,3 @@ def test_an_empty_file_is_said_to_be_empty(name: str, text: str, tmp_path: Path)
     path.write_text("" if name == "a.parquet" else text, encoding="utf-8")
     with pytest.raises(TrafficError, match="is empty"):
         load_traffic([path])
-
-
-def test_a_file_that_is_no_table_is_told_with_its_columns_and_the_command_that_maps_them(tmp_path: Path) -> None:
-    path = write(tmp_path / "logs.csv", [{"question": "q", "model_name": "m", "thumbs": "up"}])
-    with pytest.raises(TrafficError) as raised:
-        scan([path])
-    assert "It has ['question', 'model_name', 'thumbs']." in str(raised.value)
-    assert f"router-ml ingest table {path} --column prompt=question --column model=model_name" in str(raised.value)
-
-
-def test_a_raw_log_is_told_with_the_command_that_imports_it(tmp_path: Path) -> None:
-    path = write(tmp_path / "log.jsonl", [{"call_type": "acompletion", "startTime": "2026-01-01", "model": "m"}])
-    with pytest.raises(TrafficError, match=rf"router-ml ingest litellm {path} --out traffic\.parquet"):
-        scan([path])
-
-
-def test_a_log_of_a_suffix_that_is_no_tables_is_told_in_the_same_way(tmp_path: Path) -> None:
-    path = tmp_path / "log.json"
-    path.write_text(json.dumps({"data": [{"traceId": "t", "type": "GENERATION", "startTime": "2026-01-01"}]}))
-    with pytest.raises(TrafficError, match=rf"router-ml ingest langfuse {path} --out traffic\.parquet"):
-        scan([path])

@@ -8,8 +8,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from router_ml.graph.builder import Graph
 from router_ml.learning.calibration.curves import Curve, choose_curve
-from router_ml.learning.graph import Graph
 from router_ml.learning.targets import Scores, Targets, expit
 
 __all__ = ["Calibration", "fit_offset"]

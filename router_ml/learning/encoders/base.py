@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from router_ml.learning.graph import Graph
+from router_ml.graph.builder import Graph
 
 __all__ = ["Encoder", "ExportableEncoder", "TokenizerSpec"]
 

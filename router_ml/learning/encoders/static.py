@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router_ml.errors import MissingExtraError
+from router_ml.graph.builder import Graph
 from router_ml.learning.encoders.base import TokenizerSpec
-from router_ml.learning.graph import Graph
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

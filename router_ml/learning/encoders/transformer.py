@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router_ml.errors import ExportError
+from router_ml.graph.builder import OPSET, Graph
 from router_ml.learning.encoders.base import TokenizerSpec
-from router_ml.learning.graph import OPSET, Graph
 
 if TYPE_CHECKING:
     import onnx

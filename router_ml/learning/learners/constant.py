@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
 
-from router_ml.learning.graph import Graph
+from router_ml.graph.builder import Graph
 from router_ml.learning.inputs import InputNames, Inputs
 from router_ml.learning.learners.base import bounded_logit, tier_means
 from router_ml.learning.targets import Scores, Targets

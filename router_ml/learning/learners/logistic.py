@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression, PoissonRegressor
 
 from router_ml.evaluation.frontier import sweep_value
 from router_ml.evaluation.metrics import frontier_metrics
-from router_ml.learning.graph import Graph
+from router_ml.graph.builder import Graph
 from router_ml.learning.inputs import InputNames, Inputs
 from router_ml.learning.learners.base import (
     log_loss,

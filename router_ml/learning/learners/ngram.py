@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.linear_model import Ridge
 
-from router_ml.learning.graph import Graph
+from router_ml.graph.builder import Graph
 from router_ml.learning.inputs import InputNames, Inputs
 from router_ml.learning.learners.base import P_MIN, bounded_logit, difference_rows, pseudo_table, too_few
 from router_ml.learning.ngrams import NgramCounts, add_to_graph

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.linear_model import LogisticRegression
 
-from router_ml.learning.graph import Graph
+from router_ml.graph.builder import Graph
 from router_ml.learning.inputs import InputNames, Inputs
 from router_ml.learning.learners.base import nothing_to_separate
 from router_ml.learning.learners.ngram import WordDesign, fit_tiers, ridge

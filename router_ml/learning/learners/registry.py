@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from router_ml._plugins import Plugins
 from router_ml.errors import InputError
 from router_ml.learning.learners.base import Learner
-from router_ml.learning.learners.boosting import BoostingLearner
 from router_ml.learning.learners.constant import ConstantLearner
 from router_ml.learning.learners.distilled import DistilledLearner
 from router_ml.learning.learners.knn import KNNLearner
@@ -21,18 +21,21 @@ from router_ml.learning.learners.stack import StackLearner
 
 __all__ = ["LEARNERS", "make_learner"]
 
-LEARNERS: Mapping[str, Callable[..., Learner]] = {
-    "logistic": LogisticLearner,
-    "knn": KNNLearner,
-    "mlp": MLPLearner,
-    "ngram": NgramLearner,
-    "ordinal": OrdinalLearner,
-    "pooled": PooledLearner,
-    "boosting": BoostingLearner,
-    "stack": StackLearner,
-    "distilled": DistilledLearner,
-    "constant": ConstantLearner,
-}
+LEARNERS: Mapping[str, Callable[..., Learner]] = Plugins(
+    "router_ml.learners",
+    {
+        "logistic": LogisticLearner,
+        "knn": KNNLearner,
+        "mlp": MLPLearner,
+        "ngram": NgramLearner,
+        "ordinal": OrdinalLearner,
+        "pooled": PooledLearner,
+        "stack": StackLearner,
+        "distilled": DistilledLearner,
+        "constant": ConstantLearner,
+    },
+)
+"""Every learner by name: ours, then those of entry points in the group ``router_ml.learners``."""
 
 
 def make_learner(name: str, **params: Any) -> Learner:

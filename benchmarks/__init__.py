@@ -1,0 +1,1 @@
+"""Everything that measures: ours beside published recipes, guarantees, off-policy estimates, the default decision, speed."""

@@ -1,0 +1,1 @@
+"""What a decision costs on this machine: latency, throughput, memory. Measures the core; serves no decision."""

@@ -1,0 +1,1 @@
+"""Export: the artifact and its checks, smaller artifacts, artifacts that take text."""
