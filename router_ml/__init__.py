@@ -4,16 +4,29 @@ from __future__ import annotations
 
 from router_ml.core.acceptance import Acceptance
 from router_ml.core.decision import Decision, Prediction
+from router_ml.core.explanation import Explanation
+from router_ml.core.guarantee import Guarantee
+from router_ml.core.menu import Menu, OperatingPoint, Tradeoff
 from router_ml.core.policy import Reference, Shortfall, Single, Threshold, Utility
+from router_ml.core.request import Options
 from router_ml.core.router import Router
-from router_ml.errors import RouterError
+from router_ml.errors import ArtifactError, InputError, LadderError, QueryError, RouterError
 from router_ml.ladder import Ladder, Tier
 
 __all__ = [
     "Acceptance",
+    "ArtifactError",
     "Decision",
+    "Explanation",
+    "Guarantee",
+    "InputError",
     "Ladder",
+    "LadderError",
+    "Menu",
+    "OperatingPoint",
+    "Options",
     "Prediction",
+    "QueryError",
     "Reference",
     "Router",
     "RouterError",
@@ -21,6 +34,7 @@ __all__ = [
     "Single",
     "Threshold",
     "Tier",
+    "Tradeoff",
     "Utility",
     "__version__",
 ]

@@ -1,4 +1,4 @@
-"""Experiment tracking: the only file that knows MLflow.
+"""Experiment tracking: the only file that logs to MLflow. Its traces are read by ``importers/mlflow.py``.
 
 The store is what the standard variables say (``MLFLOW_TRACKING_URI`` and the like), else ``mlflow.db`` and ``mlruns/`` in
 the working directory. :func:`_load_pyfunc` makes a logged router loadable with ``mlflow.pyfunc.load_model``.

@@ -107,3 +107,11 @@ def test_the_node_client_has_the_version_of_the_package() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     client = json.loads((ROOT / "clients" / "node" / "package.json").read_text(encoding="utf-8"))
     assert client["version"] == project["version"]
+
+
+def test_the_decisions_are_numbered_and_indexed() -> None:
+    page = ROOT / "docs" / "decisions.md"
+    headings = re.findall(r"^## (\d+\. .+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    index = re.findall(r"^(\d+\. )\[(.+)\]\(#", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert [number + title for number, title in index] == headings
+    assert [int(heading.partition(".")[0]) for heading in headings] == list(range(1, len(headings) + 1))

@@ -71,12 +71,21 @@ def test_importing_loads_no_extra_and_no_session(module: str) -> None:
     assert not loaded & {*EXTRAS, "onnxruntime", "tokenizers"}
 
 
-def test_what_production_imports_is_sorted_and_pinned() -> None:
+def test_what_a_caller_catches_annotates_or_passes_is_pinned() -> None:
     assert router_ml.__all__ == [
         "Acceptance",
+        "ArtifactError",
         "Decision",
+        "Explanation",
+        "Guarantee",
+        "InputError",
         "Ladder",
+        "LadderError",
+        "Menu",
+        "OperatingPoint",
+        "Options",
         "Prediction",
+        "QueryError",
         "Reference",
         "Router",
         "RouterError",
@@ -84,6 +93,7 @@ def test_what_production_imports_is_sorted_and_pinned() -> None:
         "Single",
         "Threshold",
         "Tier",
+        "Tradeoff",
         "Utility",
         "__version__",
     ]

@@ -1,4 +1,7 @@
-"""Policies: how predictions become a tier. Each is a frozen value; :class:`Rule` applies one, and is the only place that decides.
+"""Policies: how predictions become a tier. Each is a frozen value, and :class:`Rule` applies one.
+
+Evaluation, promises, off-policy estimates and the router decide by :class:`Rule`. One query without hard limits is decided in
+plain floats by ``router_ml.core.decide``; tests replay the same decisions through both.
 
 A policy scores or filters the tiers of each prompt by what is predicted of them. :class:`Rule` puts it behind novelty: a request
 unlike the training traffic goes to the reference tier. Hard limits (`router_ml.core.limits`) come before both, as `allowed`.

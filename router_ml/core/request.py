@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import numpy as np
@@ -106,8 +106,12 @@ class Request:
     output_tokens: float | None
     max_cost_usd: float | None
     is_plain: bool
-    price: float | None
-    single: int | None
+    price: float | None = field(init=False)
+    single: int | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "price", self.rule.quality_per_usd)
+        object.__setattr__(self, "single", self.rule.single)
 
 
 def resolve(metadata: Metadata, **options: Unpack[Options]) -> Request:
@@ -139,8 +143,6 @@ def resolve(metadata: Metadata, **options: Unpack[Options]) -> Request:
         output_tokens=output_tokens,
         max_cost_usd=max_cost_usd,
         is_plain=allowed is None and forbidden is None and not needs and output_tokens is None and max_cost_usd is None,
-        price=rule.quality_per_usd,
-        single=rule.single,
     )
 
 

@@ -91,11 +91,11 @@ def advice(
     else:
         drop = _LOST_TO_A_MIX
     mix = blind_mix(outcomes, drop)
-    if mix.cheap != mix.dear and mix.share > 0:
+    if mix.cheap != mix.costly and mix.share > 0:
         spent = 1000 * mix.cost_usd
         saved = 100 * (1 - spent / usd[outcomes.reference])
         found.append(
-            f"Without a router: a random {100 * mix.share:.0f} % of the requests to {tiers[mix.cheap]} and the others to {tiers[mix.dear]} "
+            f"Without a router: a random {100 * mix.share:.0f} % of the requests to {tiers[mix.cheap]} and the others to {tiers[mix.costly]} "
             f"{_spent(spent, saved)} for {100 * mix.quality_drop:.1f} points; always {reference} costs {_usd(usd[outcomes.reference])}."
         )
     singles = [

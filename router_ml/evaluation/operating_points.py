@@ -1,4 +1,8 @@
-"""The menu of a router: for each loss of quality that may be asked, the cheapest operating point that keeps it."""
+"""The menu of a router: for each loss of quality that may be asked, the cheapest operating point that keeps it.
+
+:func:`default_point` says which of them a router uses where a request names none. Where a promise was asked for, the point that was
+certified takes its place (``workflow/certify.py``).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from router_ml.core.menu import OperatingPoint, Tradeoff, point_name
+from router_ml.core.menu import OperatingPoint, Tradeoff, find_point, point_name
 from router_ml.core.policy import Policy, Reference, Rule, Shortfall, Single
 from router_ml.evaluation.frontier import sweep_value
 from router_ml.evaluation.tradeoff import (
@@ -20,7 +24,7 @@ from router_ml.evaluation.tradeoff import (
     tradeoffs,
 )
 
-__all__ = ["MENU", "build_menu"]
+__all__ = ["MENU", "build_menu", "default_point"]
 
 MENU = (0.0, 0.005, 0.01, 0.02, 0.05)
 """Losses of quality that every menu offers."""
@@ -102,6 +106,11 @@ def build_menu(
             point = replace(point, expected=None, note=_NO_COMPARISON)
         points.append(point)
     return tuple(points)
+
+
+def default_point(menu: Sequence[OperatingPoint], max_quality_drop: float) -> OperatingPoint:
+    """Return the point of the menu that keeps `max_quality_drop`: the one a router uses where a request names none."""
+    return find_point(menu, point_name(max_quality_drop))
 
 
 @dataclass(frozen=True, eq=False)

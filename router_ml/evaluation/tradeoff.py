@@ -186,18 +186,18 @@ def measure_menu(
 
 @dataclass(frozen=True, slots=True)
 class BlindMix:
-    """A mix of two single tiers that doesn't look at the request: `share` of the requests to `cheap`, the others to `dear`.
+    """A mix of two single tiers that doesn't look at the request: `share` of the requests to `cheap`, the others to `costly`.
 
     Attributes
     ----------
-    cheap, dear : int
+    cheap, costly : int
     share : float
     cost_usd, quality_drop : float
         Means, the latter against the reference tier.
     """
 
     cheap: int
-    dear: int
+    costly: int
     share: float
     cost_usd: float
     quality_drop: float
@@ -209,17 +209,17 @@ def blind_mix(outcomes: Outcomes, drop: float) -> BlindMix:
     corners = hull_indices(cost, quality)
     wanted = quality[outcomes.reference] - drop
     above = int(np.flatnonzero(quality[corners] >= wanted - 1e-12)[0])
-    dear = int(corners[above])
+    costly = int(corners[above])
     cheap = int(corners[max(above - 1, 0)])
-    gap = quality[dear] - quality[cheap]
-    share = float((quality[dear] - wanted) / gap) if gap > 0 else 0.0
-    mean_cost = float(share * cost[cheap] + (1 - share) * cost[dear])
+    gap = quality[costly] - quality[cheap]
+    share = float((quality[costly] - wanted) / gap) if gap > 0 else 0.0
+    mean_cost = float(share * cost[cheap] + (1 - share) * cost[costly])
     return BlindMix(
         cheap,
-        dear,
+        costly,
         share,
         mean_cost,
-        float(quality[outcomes.reference] - (share * quality[cheap] + (1 - share) * quality[dear])),
+        float(quality[outcomes.reference] - (share * quality[cheap] + (1 - share) * quality[costly])),
     )
 
 

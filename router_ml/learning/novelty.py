@@ -1,4 +1,7 @@
-"""Novelty: how unlike the training traffic a prompt is."""
+"""Novelty: how unlike the training traffic a prompt is.
+
+What a novel prompt means for the decision is in ``router_ml.core.policy.Rule``.
+"""
 
 from __future__ import annotations
 

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from router_ml import tracking
 from router_ml.core.guarantee import Guarantee
-from router_ml.core.menu import Menu, OperatingPoint, find_point, point_name
+from router_ml.core.menu import Menu, OperatingPoint, find_point
 from router_ml.core.neighbours import Neighbours
 from router_ml.core.policy import Reference, Rule
 from router_ml.errors import InputError
-from router_ml.evaluation.operating_points import MENU, build_menu
+from router_ml.evaluation.operating_points import MENU, build_menu, default_point
 from router_ml.evaluation.summary import Evaluation, evaluate
 from router_ml.evaluation.tradeoff import Expectations, Outcomes, tradeoffs
 from router_ml.export.onnx_export import InputTokens
@@ -222,7 +222,7 @@ def train(
         drops=(*MENU, options.max_quality_drop),
         random_state=options.random_state,
     )
-    default = find_point(menu, point_name(options.max_quality_drop))
+    default = default_point(menu, options.max_quality_drop)
     curve = learning_curve(
         fitted.model.learner, embedded.inputs, targets, folds, cost_of, random_state=options.random_state
     )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from router_ml.core.policy import Reference, Rule, Shortfall, Single
-from router_ml.evaluation.operating_points import MENU, build_menu
+from router_ml.evaluation.operating_points import MENU, build_menu, default_point
 from router_ml.evaluation.tradeoff import Expectations, Outcomes, tradeoffs
 
 TIERS = ("mini", "full")
@@ -34,6 +34,11 @@ def test_every_loss_of_the_menu_has_a_point_named_by_it() -> None:
     points = build_menu(*world(400, 0), rule(), random_state=0)
     assert [p.name for p in points] == ["0pt", "0.5pt", "1pt", "2pt", "5pt"]
     assert tuple(p.max_quality_drop for p in points) == MENU
+
+
+def test_the_default_is_the_point_that_keeps_the_loss_asked_for() -> None:
+    menu = build_menu(*world(400, 0), rule(), random_state=0)
+    assert default_point(menu, 0.02).max_quality_drop == 0.02
 
 
 def test_a_larger_loss_saves_more() -> None:

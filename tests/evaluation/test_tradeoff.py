@@ -48,7 +48,7 @@ def test_a_blind_mix_of_the_same_cost_loses_what_its_share_of_the_cheap_tier_doe
 
 def test_the_cheapest_blind_mix_that_keeps_a_loss() -> None:
     mix = blind_mix(outcomes(), 0.1)
-    assert (mix.cheap, mix.dear, mix.share) == (0, 1, pytest.approx(0.2))
+    assert (mix.cheap, mix.costly, mix.share) == (0, 1, pytest.approx(0.2))
     assert (mix.cost_usd, mix.quality_drop) == (pytest.approx(3.4), pytest.approx(0.1))
 
 

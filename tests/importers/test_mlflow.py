@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,7 @@ def store(openai_client: Any, tmp_path_factory: pytest.TempPathFactory) -> Itera
     yield uri
     mlflow.openai.autolog(disable=True)
     mlflow.set_tracking_uri(before)
+    os.environ.pop("MLFLOW_EXPERIMENT_ID", None)  # MLflow sets it; it means nothing to another store
 
 
 def test_traces_of_autologging(store: str, imported: Any) -> None:

@@ -78,6 +78,7 @@ def traced(server: str, openai_client: Any) -> Iterator[str]:
     finally:
         mlflow.openai.autolog(disable=True)
         mlflow.set_tracking_uri(before)
+        os.environ.pop("MLFLOW_EXPERIMENT_ID", None)  # MLflow sets it; it means nothing to another store
 
 
 def _ask(client: Any, prompt: str) -> str:
