@@ -1,1 +1,1 @@
-"""Everything that measures: ours beside published recipes, guarantees, off-policy estimates, the default decision, speed."""
+"""Everything that measures: published recipes, guarantees, off-policy estimates, the default decision, speed."""

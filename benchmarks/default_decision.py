@@ -1,14 +1,17 @@
-"""What the default decision saves and gives up on prompts that it was not fitted on, beside a blind mix and the best choice in hindsight.
+"""What the default decision saves and gives up on new prompts, beside a blind mix and the best choice in hindsight.
 
-    python -m benchmarks.default_decision traffic.parquet [more.parquet ...] [--tiers tiers.yaml] [--bar 1.0] --out benchmark/
+    python -m benchmarks.default_decision traffic.parquet [more.parquet ...] [--tiers tiers.yaml] [--bar 1.0]
+        --out benchmark/
 
-The traffic, of which every tier answered each prompt, is split 60/40 several times by a hash of the text, near duplicates and sessions
-on one side. On each training side everything is done as `router-ml fit` does it without options: the search for a learner, the menu,
-the default. On the test side stand, for each operating point: the quality lost and the cost saved against the reference tier, what a
-blind mix of single tiers of the same cost loses, and the largest saving of any epsilon whose loss there is no larger (hindsight).
+The traffic, of which every tier answered each prompt, is split 60/40 several times by a hash of the text, near
+duplicates and sessions on one side. On each training side everything is done as `router-ml fit` does it without
+options: the search for a learner, the menu, the default. On the test side stand, for each operating point: the quality
+lost and the cost saved against the reference tier, what a blind mix of single tiers of the same cost loses, and the
+largest saving of any epsilon whose loss there is no larger (hindsight).
 
-Asked of the default, as means over the splits: a loss of at most its own limit and a fifth; three quarters of the saving in hindsight;
-and a loss that isn't above the blind mix's by more than two standard errors. Exits with 1 where one of them isn't seen.
+Asked of the default, as means over the splits: a loss of at most its own limit and a fifth; three quarters of the
+saving in hindsight; and a loss that isn't above the blind mix's by more than two standard errors. Exits with 1 where
+one of them isn't seen.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Shortfall:
-    """The cheapest tier that will do: a dearer one is taken only where it is expected to be better by more than its price is worth.
+    """The cheapest tier that will do: a more expensive one is taken only where it is expected to be better by more than its price is worth.
 
     A tier is chosen if no other is better by more than `epsilon` points of quality for each call to the reference tier that it
     costs more. So against the reference tier a request's expected shortfall is at most `epsilon` times what it saves, in calls to the

@@ -88,7 +88,7 @@ class Router:
         return cls(read_artifact(path), threads=threads, name=Path(path).name)
 
     def __repr__(self) -> str:
-        """The file's name, the tiers from cheap to dear, the default operating point and the learner."""
+        """The file's name, the tiers from the cheapest to the most expensive, the default operating point and the learner."""
         tiers = " < ".join(self.ladder.names)
         return (
             f"Router({self._name!r}: {tiers}; default {self.default.name}; learner {self.metadata.learner.get('name')})"

@@ -46,10 +46,10 @@ def verdict(router: str, plain: FrontierMetrics, intervals: BootstrapResult, bes
                 f"NO BETTER than the zero router: on these prompts even the oracle gains nothing over it ({height}). "
                 "Sending every call to single tiers is as good as any routing."
             )
-        verdict = "does better" if gained.aiq.high < 0 and gained.aiq.excludes_zero else "may do as well"
+        mixing = "does better" if gained.aiq.high < 0 and gained.aiq.excludes_zero else "may do as well"
         return (
             f"NO BETTER than the zero router: the router closes {_percent(gained.gap_closed)} of the gap between the "
-            f"zero router and the oracle ({height}). Mixing single tiers without looking at the prompt {verdict}."
+            f"zero router and the oracle ({height}). Mixing single tiers without looking at the prompt {mixing}."
         )
     closed = f"The router closes {_percent(gained.gap_closed)} of the gap between the zero router and the oracle"
     return f"{closed}{_saving(own.cost_save_100, own.cost_save_95, best_tier)}"

@@ -33,13 +33,13 @@ _REPEATS = 10
 _FOLDS = 5
 _LIMITS = 41
 """Limits on the observed loss that are tried, for one whose cross-fitted loss keeps what is asked."""
+_LEAST_SPAN = 0.005
+"""They reach so far below 0; for a smaller loss, so far below the loss less this."""
 _ROUNDING = 1e-12
 _EQUAL_COST = 0.01
 """Of the reference tier's cost."""
 _ONE_SIDED = 1.645
 """Standard errors: 95 % of a normal distribution lie below."""
-_LEAST_SPAN = 0.005
-"""How far below the loss that is asked they reach, beyond twice that loss."""
 _NO_COMPARISON = (
     "chosen by the model's own expectations: no request was answered by every tier, so nothing could be compared"
 )

@@ -208,7 +208,7 @@ def blind_mix(outcomes: Outcomes, drop: float) -> BlindMix:
     cost, quality = outcomes.cost_usd.mean(axis=0), outcomes.quality.mean(axis=0)
     corners = hull_indices(cost, quality)
     wanted = quality[outcomes.reference] - drop
-    above = int(np.flatnonzero(quality[corners] >= wanted - 1e-12)[0])
+    above = int(np.flatnonzero(quality[corners] >= wanted - _ROUNDING)[0])
     costly = int(corners[above])
     cheap = int(corners[max(above - 1, 0)])
     gap = quality[costly] - quality[cheap]

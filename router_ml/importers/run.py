@@ -217,7 +217,7 @@ def _what_to_do(run: _Run) -> str:
         return f"Is the format {name!r}? 'router-ml ingest --help' lists them all."
     if seen is not None and run.options.lacking(seen.columns):
         return seen.next_step(run.options.columns)
-    return "Mend the table, or the options, by what that reason says."
+    return "Correct the table or the options as that reason says."
 
 
 def _says_what_there_is(run: _Run) -> str:

@@ -62,7 +62,7 @@ def judge_traffic(
     on_progress : callable, optional
         Called with (answers judged, answers in all, USD spent) after each batch.
     max_rejects : float
-        Share of unusable rows that is put up with when files are read.
+        Largest share of invalid rows to accept when files are read, before failing.
 
     Returns
     -------

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from router_ml.errors import InputError
 
 __all__ = ["Stop", "stopping_on_signals"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_UNSUPPORTED = (NotImplementedError, RuntimeError, ValueError)
+"""Raised for a signal's handler on Windows, and outside the main thread: there a run is stopped without one."""
 
 
 class Stop:
@@ -49,11 +51,9 @@ def stopping_on_signals(stop: Stop) -> Iterator[None]:
         stop.because("it was interrupted")
         _remove(loop)
 
-    try:
+    with suppress(*_UNSUPPORTED):
         for number in _SIGNALS:
             loop.add_signal_handler(number, stopped)
-    except (NotImplementedError, RuntimeError, ValueError):
-        pass  # no such thing on Windows, or outside the main thread
     try:
         yield
     finally:
@@ -62,7 +62,5 @@ def stopping_on_signals(stop: Stop) -> Iterator[None]:
 
 def _remove(loop: asyncio.AbstractEventLoop) -> None:
     for number in _SIGNALS:
-        try:
+        with suppress(*_UNSUPPORTED):
             loop.remove_signal_handler(number)
-        except (NotImplementedError, RuntimeError, ValueError):
-            continue

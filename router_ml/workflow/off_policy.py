@@ -88,7 +88,7 @@ def evaluate_off_policy(
     random_state : int
         Draws the folds of the estimated logging policy.
     max_rejects : float
-        Share of unusable rows that is put up with.
+        Largest share of invalid rows to accept before failing.
     level : float
         Of the intervals, in (0, 1).
     max_weight : float, optional

@@ -58,7 +58,7 @@ class FitOptions:
         Folder of the embedding cache; None: no cache.
     random_state : int
     max_rejects : float
-        Share of unusable rows that is put up with.
+        Largest share of invalid rows to accept before failing.
     progress : bool
         Show bars on stderr.
     """

@@ -24,7 +24,7 @@ from router_ml.core.policy import Reference, Rule
 from router_ml.errors import InputError
 from router_ml.evaluation.operating_points import MENU, build_menu, default_point
 from router_ml.evaluation.summary import Evaluation, evaluate
-from router_ml.evaluation.tradeoff import Expectations, Outcomes, tradeoffs
+from router_ml.evaluation.tradeoff import Expectations, Outcomes, measure_menu
 from router_ml.export.onnx_export import InputTokens
 from router_ml.ladder import Ladder
 from router_ml.learning.acceptance import AcceptanceModel, Answers, fit_acceptance
@@ -245,9 +245,8 @@ def train(
         promises, advice = promised.guarantees, promised.advice
         default = certified_point(promised, options)
         if outcomes is not None:
-            choice = expected.take(table.rows).choices(replace(rule, policy=default.policy))
-            found = tradeoffs(choice[None], outcomes, random_state=options.random_state)[0]
-            default = replace(default, expected=found)
+            at_rows = expected.take(table.rows)
+            (default,) = measure_menu((default,), rule, at_rows, outcomes, random_state=options.random_state)
         menu = (default, *certified_menu(menu, promises, options.delta))
     evaluation = _cross_validated(expected, observations, ladder, menu, default.name, rule, options)
     acceptance = None

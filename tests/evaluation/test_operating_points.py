@@ -16,7 +16,7 @@ USD = np.array([1.0, 10.0])
 
 
 def world(n: int, seed: int, *, signal: float = 1.0) -> tuple[Expectations, Outcomes]:
-    """Prompts whose cheap answer is right with a chance that a router knows as far as `signal` says; the dear one with 0.9."""
+    """Prompts whose cheap answer is right with a chance that a router knows as far as `signal` says; the expensive one with 0.9."""
     rng = np.random.default_rng(seed)
     chance = rng.beta(1.5, 1.0, n)
     known = signal * chance + (1 - signal) * chance.mean()
@@ -123,7 +123,7 @@ def test_one_cheaper_tier_that_keeps_the_loss_takes_all() -> None:
 
 
 def test_a_router_that_a_blind_mix_beats_gives_way_to_one_tier() -> None:
-    """Expectations that are wrong way round: the router sends to the cheap tier what only the dear one can do."""
+    """Expectations that are wrong way round: the router sends to the cheap tier what only the expensive one can do."""
     expected, outcomes = world(2000, 3)
     wrong = expected.quality.copy()
     wrong[:, 0] = wrong[:, 0].max() + wrong[:, 0].min() - wrong[:, 0]
